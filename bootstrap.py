@@ -76,7 +76,8 @@ def make_venv() -> None:
     network = "is a package index reachable with this machine's pip configuration?"
     run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements.txt"),
         what="installing the Python packages of requirements.txt", remedy=network)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT), what="installing delphyne itself", remedy=network)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT),
+        what="installing delphyne itself", remedy=network)
     STAMP.write_text(wanted_stamp())
 
 

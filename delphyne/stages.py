@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`delphyne test`: the rings of tests one after another, the quick ones first, with what each took.
+
+A stage is a command that must exit with 0. The first that fails ends the run: its output is on the screen already, and the closing lines name
+it with the command that repeats it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One command of the test run. `limit` is in seconds; longer is a failure."""
+
+    name: str
+    command: tuple[str, ...]
+    limit: int
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, *arguments)
+
+
+QUICK = (
+    Stage("style", _python("-m", "ruff", "check", "."), 60),
+    Stage("types", _python("-m", "mypy"), 240),
+    Stage("subset", _python("-m", "delphyne.cli", "check"), 120),
+    Stage("rings 1 and 3: CPython, the simulated machine, differential", _python("-m", "pytest", "-n", "2", "-m", "not slow and not system"), 900),
+    Stage("ring 2: proofs", _python("-m", "delphyne.cli", "prove"), 600),
+    Stage("ring 4: machines in QEMU", _python("-m", "pytest", "-m", "system and not slow"), 900),
+)
+
+NIGHTLY = (
+    *QUICK,
+    Stage("slow tests", _python("-m", "pytest", "-m", "slow"), 7200),
+    Stage("mutants", _python("-m", "delphyne.cli", "prove", "--mutants"), 7200),
+    Stage("fuzzer", _python("-m", "delphyne.cli", "fuzz", "--count", "20000"), 14400),
+)
+
+
+def run_stages(stages: tuple[Stage, ...]) -> int:
+    """Run `stages` in order; 0 when all passed, else the first failing exit code (1 where it ran out of its time)."""
+    console = Console(highlight=False, width=max(100, Console().width))
+    table = Table("stage", "seconds", "verdict", box=None)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    for number, stage in enumerate(stages, 1):
+        console.print(f"[bold]== {number}/{len(stages)} {stage.name}[/bold]")
+        started = time.monotonic()
+        try:
+            code = subprocess.run(stage.command, cwd=ROOT, env=environment, timeout=stage.limit, check=False).returncode
+        except subprocess.TimeoutExpired:
+            console.print(f"no end after {stage.limit} seconds")
+            code = 1
+        table.add_row(stage.name, f"{time.monotonic() - started:.0f}", "passed" if code == 0 else "FAILED")
+        if code:
+            console.print(table)
+            console.print(f"failed: {stage.name}; alone: {shlex.join(stage.command)}")
+            return code
+    console.print(table)
+    return 0
