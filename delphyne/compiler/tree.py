@@ -727,6 +727,7 @@ BUILTINS: dict[str, str] = {
     "rotate_left": "(uN, uN) -> uN; amount taken modulo N",
     "byte_swap": "(uN) -> uN",
     "sign_extend": "(uN) -> uN; attrs from_bits: int",
+    "fit": "(uN) -> uN, its argument; attrs bits: int; traps NARROW (value, largest) where the value needs more than that many bits",
     "minimum": "(uN, uN) -> uN",
     "maximum": "(uN, uN) -> uN",
     "checked_add": "(uN, uN) -> Option(uN); likewise checked_sub, checked_mul",
