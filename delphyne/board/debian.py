@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian arm64 packages on the developer's machine, without root: kernels, headers and userland.
+
+A private apt root for the architecture arm64 lives under `build/cache/apt`; it reads the machine's own sources, keys and proxy settings, so a
+mirror that works for the machine works here. Nothing of the machine's own apt state is touched. What was downloaded once is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "cache"
+
+
+class PackageError(Exception):
+    """A package that cannot be had; the message says which and what to do."""
+
+
+def _version(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+class AptRoot:
+    """A private apt root for arm64 below `folder`."""
+
+    def __init__(self, folder: Path = CACHE / "apt") -> None:
+        """Nothing is read or written before the first question."""
+        self.folder = folder
+        self.archives = folder / "cache" / "archives"
+
+    def _apt(self, program: str, *arguments: str) -> str:
+        options = {
+            "APT::Architecture": "arm64",
+            "APT::Architectures": "arm64",
+            "APT::Sandbox::User": "",
+            "Dir::State": str(self.folder / "state"),
+            "Dir::State::status": str(self.folder / "state" / "status"),
+            "Dir::Cache": str(self.folder / "cache"),
+            "Debug::NoLocking": "1",
+        }
+        command = [program, *(part for key, value in options.items() for part in ("-o", f"{key}={value}")), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)
+        except FileNotFoundError:
+            raise PackageError(f"no program '{program}' on this machine: packages come from Debian, so a Debian-like machine is needed") from None
+        if done.returncode:
+            raise PackageError(f"{program} {arguments[0]} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
+        return done.stdout
+
+    def update(self) -> None:
+        """Read the package lists where this root has none yet."""
+        lists = self.folder / "state" / "lists"
+        if any(lists.glob("*_Packages*")):
+            return
+        for place in (lists / "partial", self.archives / "partial"):
+            place.mkdir(parents=True, exist_ok=True)
+        (self.folder / "state" / "status").touch()
+        self._apt("apt-get", "update")
+        if not any(lists.glob("*_Packages*")):
+            raise PackageError("apt-get update brought no arm64 package list: do this machine's apt sources carry arm64?")
+
+    def names(self, pattern: str) -> list[str]:
+        """Names of packages that match a regular expression as a whole, oldest version first by the numbers in the name."""
+        self.update()
+        return sorted((name for name in self._apt("apt-cache", "pkgnames").split() if re.fullmatch(pattern, name)), key=_version)
+
+    def download(self, *packages: str, dependencies: bool = False) -> list[Path]:
+        """The .deb files of `packages`, with all they depend on where wanted; from the cache where they are there already."""
+        self.update()
+        verb = "install" if dependencies else "download"
+        listing = self._apt("apt-get", "-y", "--print-uris", "--no-install-recommends", verb, *packages)
+        files = re.findall(r"^'[^']+' (\S+\.deb)", listing, re.MULTILINE)
+        if not files:
+            raise PackageError(f"no such package for arm64: {' '.join(packages)}")
+        wanted = [self.archives / name for name in files]
+        if not all(path.exists() for path in wanted):
+            if dependencies:
+                self._apt("apt-get", "-y", "--download-only", "--no-install-recommends", "install", *packages)
+            else:
+                self._fetch_single(packages)
+        missing = [path.name for path in wanted if not path.exists()]
+        if missing:
+            raise PackageError(f"apt-get did not bring {', '.join(missing)}")
+        return wanted
+
+    def _fetch_single(self, packages: tuple[str, ...]) -> None:
+        self._apt("apt-get", "-o", f"Dir::Cache::archives={self.archives}", "download", *packages)
+        for path in self.folder.glob("*.deb"):
+            path.rename(self.archives / path.name)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The files of a .deb below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise PackageError("no program 'dpkg-deb' on this machine (package dpkg)") from None
+    if done.returncode:
+        raise PackageError(f"{archive.name} cannot be unpacked: {done.stderr.strip()}")
+
+
+KERNELS = {"6.1": r"linux-image-6\.1\.0-\d+-arm64", "6.12": r"linux-image-6\.12\.\d+\+deb12-arm64"}
+"""The kernel lines that are carried -> how Debian names their packages (a regular expression)."""
+
+
+def kernel(line: str, *, apt: AptRoot | None = None, folder: Path = CACHE / "kernels") -> Path:
+    """vmlinuz of the newest Debian arm64 kernel of `line` (a key of KERNELS, or a whole package name), unpacked and kept."""
+    pattern = KERNELS.get(line, re.escape(line))
+    kept = [path for path in folder.glob("*/boot/vmlinuz-*") if re.fullmatch(pattern, path.parent.parent.name)]
+    if kept:
+        return max(kept, key=lambda path: _version(path.parent.parent.name))
+    apt = apt or AptRoot()
+    names = apt.names(pattern)
+    if not names:
+        raise PackageError(f"no kernel package for {line} in this machine's apt sources (6.12 comes from bookworm-security)")
+    package = names[-1]
+    for archive in apt.download(package):
+        unpack(archive, folder / package)
+    images = list((folder / package / "boot").glob("vmlinuz-*"))
+    if not images:
+        raise PackageError(f"{package} holds no boot/vmlinuz")
+    return images[0]
