@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's userland: a small Debian one as an initramfs, built of Debian packages without root.
+
+It holds a static busybox, an `/init` that mounts what a shell needs and then either runs the commands of the kernel parameter
+`delphyne.run=` (a file name in the image) and powers off, or gives a shell. Kept under `build/cache`, named after its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from delphyne.board.cpio import Archive
+from delphyne.board.debian import CACHE, AptRoot, PackageError, unpack
+
+PACKAGES = ("busybox-static",)
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /tmp
+hostname delphyne
+script=$(sed -n 's/.*delphyne\\.run=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
+if [ -n "$script" ]; then
+    sh "$script"
+    poweroff -f
+fi
+echo 'A stock Debian kernel above Delphyne. The shell is yours; `poweroff -f` ends the machine.'
+exec setsid -c sh
+"""
+
+
+def build(scripts: dict[str, str] | None = None, *, folder: Path = CACHE, apt: AptRoot | None = None) -> Path:
+    """The initramfs with `scripts` (path in the image -> text) added; made once for the same content."""
+    apt = apt or AptRoot()
+    archives = apt.download(*PACKAGES)
+    digest = hashlib.sha256(repr((INIT, sorted((scripts or {}).items()), [path.name for path in archives], 1)).encode()).hexdigest()[:16]
+    image = folder / f"host-{digest}.cpio.gz"
+    if image.exists():
+        return image
+    userland = folder / "userland"
+    for archive in archives:
+        unpack(archive, userland)
+    busybox = next((path for path in (userland / "bin/busybox", userland / "usr/bin/busybox") if path.exists()), None)
+    if busybox is None:
+        raise PackageError("busybox-static holds no busybox: has Debian moved it?")
+    content = Archive()
+    for name in ("proc", "sys", "dev", "tmp", "root", "sbin", "usr/bin", "usr/sbin", "etc"):
+        content.directory(name)
+    content.file("bin/busybox", busybox.read_bytes(), 0o755)
+    content.link("bin/sh", "busybox")
+    content.device("dev/console", 5, 1)
+    content.file("init", INIT.encode(), 0o755)
+    for path, text in (scripts or {}).items():
+        content.file(path, text.encode(), 0o755)
+    image.write_bytes(content.pack())
+    return image
