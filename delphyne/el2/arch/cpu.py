@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What EL2 keeps for each CPU, and where the stacks lie.
+
+`CPUS.mine()` is this CPU's `Cpu`; TPIDR_EL2 holds its address from the CPU's first call into Python on. A CPU writes only its own entry;
+before a CPU runs, the boot CPU fills in what `secondary_entry` loads with the MMU off, and cleans it to the point of coherency.
+
+The stacks are one slot for each CPU, upwards: a guard page, the stack, a guard page, the emergency stack, which only the trap and crash
+reports use. The guard pages are mapped nowhere, so that a stack that runs over faults. No lock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.lang import AtomicU32, per_cpu, struct, u64
+
+MAX_CPUS: Final = u64(64)
+"""CPUs that EL2 can serve; those that the device tree names beyond them are not started."""
+
+PAGE_BYTES: Final = u64(4096)
+STACK_BYTES: Final = u64(16384)
+EMERGENCY_BYTES: Final = u64(8192)
+SLOT_BYTES: Final = u64(32768)
+"""Guard, stack, guard, emergency stack; in el2.ld too."""
+STACK_OFFSET: Final = u64(4096)
+"""From the start of a slot to the lowest byte of its stack."""
+EMERGENCY_OFFSET: Final = u64(24576)
+"""From the start of a slot to the lowest byte of its emergency stack."""
+
+
+@struct(align=64, export="CPU")
+class Cpu:
+    """One CPU. All addresses are physical and, by EL2's identity map, virtual."""
+
+    index: u64
+    mpidr: u64
+    """Affinity fields as PSCI takes them: MPIDR_EL1 without the bits that are no affinity."""
+    stack_top: u64
+    emergency_top: u64
+    crashing: u64
+    """Not 0 once this CPU is on its emergency stack; a second failure there ends in `park`."""
+    tcr: u64
+    mair: u64
+    ttbr: u64
+    sctlr: u64
+    online: AtomicU32
+
+
+CPUS: Final = per_cpu(Cpu, 64)

@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one assembly file of EL2: first instructions, vectors, the switch to and from lower exception levels, the entry of
+// the trap report, locks, and the instructions that LLVM has no intrinsic for. GNU as, no preprocessor.
+//
+// Lock order: none is taken here; lock_acquire and lock_release are the locks themselves.
+// Invariants:
+// - EL2 runs with PSTATE.DAIF set from the first instruction on and is never re-entered.
+// - While a lower exception level runs, SP_EL2 is this CPU's stack_top and TPIDR_EL2 the address of its Cpu.
+// - x29 is a chain of frame records {x29, x30} across every function here that calls Python.
+// - Nothing is addressed absolutely: the image is linked at 0 and runs wherever it lies, mapped to itself.
+// - Compiled code runs only with the MMU on: it makes unaligned accesses and exclusives, which need Normal memory.
+//
+// offsets.inc is written by the compiler from the structures with an export prefix (Cpu in arch/cpu.py, Frame in arch/frame.py).
+
+        .include "offsets.inc"
+        .arch   armv8-a+crypto
+
+// --- macros ---------------------------------------------------------------------------------------------------------------
+
+// Starts a function that uses `frame` bytes of stack; the stack check reads the pair from .delphyne.frames.
+.macro function name, frame=0
+        .globl  \name
+        .type   \name, %function
+        .balign 4
+        .pushsection .delphyne.frames, "", %progbits
+        .quad   \name, \frame
+        .popsection
+\name:
+        .cfi_startproc
+.endm
+
+.macro endfunction name
+        .cfi_endproc
+        .size   \name, . - \name
+.endm
+
+.macro address register, symbol
+        adrp    \register, \symbol
+        add     \register, \register, :lo12:\symbol
+.endm
+
+// A function that returns the address of a linker symbol.
+.macro edge name, symbol
+function \name
+        address x0, \symbol
+        ret
+endfunction \name
+.endm
+
+// A function of one instruction, whose operand, if any, is x0.
+.macro operation name, instruction:vararg
+function \name
+        \instruction
+        ret
+endfunction \name
+.endm
+
+// x2 to x29 to or from a Frame.
+.macro frame_pairs op, base
+        \op     x2, x3, [\base, #FRAME_x + 8 * 2]
+        \op     x4, x5, [\base, #FRAME_x + 8 * 4]
+        \op     x6, x7, [\base, #FRAME_x + 8 * 6]
+        \op     x8, x9, [\base, #FRAME_x + 8 * 8]
+        \op     x10, x11, [\base, #FRAME_x + 8 * 10]
+        \op     x12, x13, [\base, #FRAME_x + 8 * 12]
+        \op     x14, x15, [\base, #FRAME_x + 8 * 14]
+        \op     x16, x17, [\base, #FRAME_x + 8 * 16]
+        \op     x18, x19, [\base, #FRAME_x + 8 * 18]
+        \op     x20, x21, [\base, #FRAME_x + 8 * 20]
+        \op     x22, x23, [\base, #FRAME_x + 8 * 22]
+        \op     x24, x25, [\base, #FRAME_x + 8 * 24]
+        \op     x26, x27, [\base, #FRAME_x + 8 * 26]
+        \op     x28, x29, [\base, #FRAME_x + 8 * 28]
+.endm
+
+// What the processor recorded about the exception that brought us to EL2, into a Frame. Uses two registers.
+.macro save_syndrome base, a, b
+        mrs     \a, elr_el2
+        mrs     \b, spsr_el2
+        str     \a, [\base, #FRAME_elr]
+        str     \b, [\base, #FRAME_spsr]
+        mrs     \a, esr_el2
+        mrs     \b, far_el2
+        str     \a, [\base, #FRAME_esr]
+        str     \b, [\base, #FRAME_far]
+        mrs     \a, hpfar_el2
+        str     \a, [\base, #FRAME_hpfar]
+.endm
+
+// SCTLR is written whole: nothing that the loader left in it is to be trusted. The RES1 bits are those of ARMv8.0.
+        .equ    SCTLR_EL1_OFF, 0x30d00800
+        .equ    SCTLR_EL2_OFF, 0x30c50830
+        .equ    SCTLR_ON, 0x0008100d            // WXN, I, SA, C, M
+        .equ    HCR_RW, 0x80000000
+
+// The attributes of the first map. MAIR index 0 is Device-nGnRE, 1 is Normal write-back; descriptors carry AF, inner shareable.
+        .equ    FIRST_MAIR, 0xff04
+        .equ    FIRST_TCR, 0x803510             // T0SZ 16, write-back inner-shareable walks, 4 KiB; bit 23 is RES1 at EL2, EPD1 at EL1
+        .equ    LEAF_DEVICE, 0x403
+        .equ    LEAF_NORMAL, 0x707
+        .equ    LEAF_READ_ONLY, 0x80
+        .equ    LEAF_XN, 1 << 54                // UXN at EL1
+        .equ    LEAF_EL2_AP1, 0x40              // RES1 in a regime of one exception level
+
+// The first CPU's stack: a guard page, then 16 KiB (arch/cpu.py has the layout of the stacks).
+        .equ    BOOT_STACK_TOP, 0x5000
+
+// --- arm64 Image header (Linux Documentation/arm64/booting.rst) ------------------------------------------------------------
+
+        .section .head.text, "ax", %progbits
+        .globl  image_head
+image_head:
+        b       start
+        .long   0
+        .quad   0                               // text_offset: at the 2 MiB boundary itself
+        .quad   __image_end - . + 16            // image_size, zeroed memory and stacks included
+        .quad   0xa                             // little-endian, 4 KiB pages, anywhere in RAM
+        .quad   0, 0, 0
+        .ascii  "ARM\x64"
+        .long   0
+
+// --- entry of the boot CPU: MMU off, x0 = device tree ---------------------------------------------------------------------
+
+        .text
+// x20 device tree, x21 bytes of it that are mapped, x22 SCTLR to set, x25 attributes that differ between EL1 and EL2.
+function start
+        .cfi_undefined x30
+        msr     daifset, #0xf
+        mov     x20, x0
+        mrs     x9, CurrentEL
+        cmp     x9, #(2 << 2)
+        b.eq    1f
+        cmp     x9, #(1 << 2)
+        b.eq    2f
+        b       park                            // EL3: nothing here can speak or drop without knowing the firmware
+
+1:      bl      prepare_el2
+        mov     x25, #LEAF_EL2_AP1
+        mov     x26, #0
+        bl      first_map
+        bl      tcr_with_pa_range
+        movz    x1, #0x8000, lsl #16            // bit 31 is RES1
+        orr     x0, x0, x1
+        mov     x1, #FIRST_MAIR
+        address x2, __first_tables
+        ldr     w3, =(SCTLR_EL2_OFF | SCTLR_ON)
+        bl      mmu_on_el2
+        b       3f
+
+// Entered at EL1: the same map under EL1's registers, so that Python can say so on the console that the tree names.
+2:      ldr     w0, =SCTLR_EL1_OFF
+        msr     sctlr_el1, x0
+        isb
+        mov     x25, #0
+        mov     x26, #1
+        bl      first_map
+        bl      tcr_with_pa_range
+        ubfx    x1, x0, #16, #3                 // IPS lies at bit 32 of TCR_EL1, PS at bit 16 of TCR_EL2
+        bic     x0, x0, #(7 << 16)
+        orr     x0, x0, x1, lsl #32
+        msr     tcr_el1, x0
+        mov     x1, #FIRST_MAIR
+        msr     mair_el1, x1
+        address x2, __first_tables
+        msr     ttbr0_el1, x2
+        dsb     sy
+        tlbi    vmalle1
+        ic      iallu
+        dsb     nsh
+        isb
+        ldr     w3, =(SCTLR_EL1_OFF | SCTLR_ON)
+        msr     sctlr_el1, x3
+        isb
+
+3:      address x0, __bss_start
+        address x1, __bss_end
+4:      cmp     x0, x1
+        b.hs    5f
+        stp     xzr, xzr, [x0], #16
+        b       4b
+
+5:      address x0, first_free
+        str     x18, [x0]
+        address x0, __stacks_start
+        add     sp, x0, #BOOT_STACK_TOP
+        mov     x29, xzr
+        mov     x30, xzr
+        mov     x0, x20
+        mov     x1, x21
+        cbnz    x26, 6f
+        msr     tpidr_el2, xzr
+        bl      el2_main
+        b       park
+6:      bl      el1_main
+        b       park
+endfunction start
+
+// Every EL2 register that decides where an exception goes, before anything can raise one.
+function prepare_el2
+        ldr     w0, =SCTLR_EL2_OFF
+        msr     sctlr_el2, x0
+        mov     x0, #HCR_RW
+        msr     hcr_el2, x0
+        address x0, vectors
+        msr     vbar_el2, x0
+        isb
+        ret
+endfunction prepare_el2
+
+// x0 = TCR bits that EL1 and EL2 have in common, the PA range of this processor (at most 48 bits) in bits 18..16.
+function tcr_with_pa_range
+        mrs     x0, id_aa64mmfr0_el1
+        and     x0, x0, #0xf
+        cmp     x0, #5
+        mov     x1, #5
+        csel    x0, x0, x1, lo
+        lsl     x0, x0, #16
+        ldr     w1, =FIRST_TCR
+        orr     x0, x0, x1
+        ret
+endfunction tcr_with_pa_range
+
+// x0 TCR, x1 MAIR, x2 TTBR0, x3 SCTLR. Called with the MMU off from memory that the new map maps to itself.
+function mmu_on_el2
+        msr     tcr_el2, x0
+        msr     mair_el2, x1
+        msr     ttbr0_el2, x2
+        isb
+        dsb     sy
+        tlbi    alle2
+        ic      iallu
+        dsb     nsh
+        isb
+        msr     sctlr_el2, x3
+        isb
+        ret
+endfunction mmu_on_el2
+
+// --- the first map: the image with its final rights, and the device tree ---------------------------------------------------
+//
+// Written with the MMU off. Lines of this memory may lie in a cache, left by the loader or fetched by speculation: they are dropped
+// before the MMU comes on (Arm ARM B2.10, mismatched attributes).
+
+// In: x20 device tree, x25 and x26 as in start. Out: x21 bytes of device tree mapped. Uses x0-x19.
+function first_map
+        mov     x19, x30
+        .cfi_register x30, x19
+        address x0, __first_tables
+        address x1, __first_tables_end
+        mov     x2, x0
+1:      stp     xzr, xzr, [x2], #16
+        cmp     x2, x1
+        b.lo    1b
+        add     x18, x0, #4096                  // the next free table
+
+        mov     x17, #LEAF_XN
+        lsl     x16, x26, #53                   // PXN, at EL1 only
+        mov     x15, #LEAF_NORMAL
+        orr     x15, x15, x25
+
+        address x0, __image_start
+        address x14, __text_end
+        orr     x1, x15, #LEAF_READ_ONLY
+        cbz     x26, 2f
+        orr     x1, x1, x17                     // text is never for EL0
+2:      bl      first_map_range
+        address x14, __rodata_end
+        orr     x1, x15, #LEAF_READ_ONLY
+        orr     x1, x1, x17
+        orr     x1, x1, x16
+        bl      first_map_range
+        address x14, __image_end
+        orr     x1, x15, x17
+        orr     x1, x1, x16
+        bl      first_map_range
+
+        // The tree is mapped as far as its header says, where that is sane; Python reads the header again and judges it.
+        mov     x21, #0
+        cbz     x20, 3f
+        tst     x20, #7
+        b.ne    3f
+        ldr     w2, [x20]
+        rev     w2, w2
+        ldr     w3, =0xd00dfeed
+        cmp     w2, w3
+        b.ne    3f
+        ldr     w2, [x20, #4]
+        rev     w2, w2
+        cmp     w2, #(2 << 20)
+        b.hi    3f
+        mov     x21, x2
+        add     x14, x20, x21
+        and     x0, x20, #~0xfff
+        orr     x1, x15, #LEAF_READ_ONLY
+        orr     x1, x1, x17
+        orr     x1, x1, x16
+        bl      first_map_range
+3:
+        address x0, __first_tables
+        address x1, __first_tables_end
+        bl      drop_lines
+        mov     x30, x19
+        .cfi_restore x30
+        ret
+endfunction first_map
+
+// Drops the cache lines from x0 up to x1 to the point of coherency. Both ends lie on line boundaries. Uses x2, x3.
+function drop_lines
+        mrs     x2, ctr_el0
+        ubfx    x2, x2, #16, #4
+        mov     x3, #4
+        lsl     x2, x3, x2
+1:      dc      ivac, x0
+        add     x0, x0, x2
+        cmp     x0, x1
+        b.lo    1b
+        dsb     sy
+        ret
+endfunction drop_lines
+
+// Maps the pages from x0 up to x14 to themselves with leaf bits x1. Out: x0 = x14 rounded up. Uses x3-x7.
+function first_map_range
+1:      cmp     x0, x14
+        b.hs    4f
+        address x3, __first_tables
+        mov     x4, #39
+2:      lsr     x5, x0, x4
+        and     x5, x5, #0x1ff
+        cmp     x4, #12
+        b.eq    3f
+        ldr     x6, [x3, x5, lsl #3]
+        cbnz    x6, 5f
+        address x7, __first_tables_end
+        cmp     x18, x7
+        b.hs    park
+        orr     x6, x18, #3
+        str     x6, [x3, x5, lsl #3]
+        add     x18, x18, #4096
+5:      and     x3, x6, #0x0000fffffffff000
+        sub     x4, x4, #9
+        b       2b
+3:      orr     x6, x0, x1
+        str     x6, [x3, x5, lsl #3]
+        add     x0, x0, #4096
+        b       1b
+4:      ret
+endfunction first_map_range
+
+// first_map_device(x0 = physical address): one page of device registers into the first map, invalid to valid, for an early console.
+// Only while the first map is in use.
+function first_map_device, 16
+        stp     x29, x30, [sp, #-16]!
+        .cfi_def_cfa_offset 16
+        .cfi_offset x29, -16
+        .cfi_offset x30, -8
+        mov     x29, sp
+        address x8, first_free
+        ldr     x18, [x8]
+        and     x0, x0, #~0xfff
+        add     x14, x0, #4096
+        mov     x1, #LEAF_DEVICE
+        mrs     x2, CurrentEL
+        mov     x3, #LEAF_XN
+        orr     x1, x1, x3
+        cmp     x2, #(2 << 2)
+        b.eq    1f
+        orr     x1, x1, x3, lsr #1              // PXN
+        b       2f
+1:      orr     x1, x1, #LEAF_EL2_AP1
+2:      bl      first_map_range
+        str     x18, [x8]
+        dsb     ishst
+        isb
+        ldp     x29, x30, [sp], #16
+        .cfi_restore x29
+        .cfi_restore x30
+        .cfi_def_cfa_offset 0
+        ret
+endfunction first_map_device
+
+        .bss
+        .balign 8
+first_free:
+        .quad   0
+        .text
+
+// --- EL2's own map --------------------------------------------------------------------------------------------------------
+
+// switch_map(x0 TCR, x1 MAIR, x2 TTBR0, x3 SCTLR): leaves the current map for another of which block sizes may differ, which
+// needs the MMU off in between (Arm ARM D8.14, break-before-make). No memory is touched while it is off. What was written through
+// the old map needs no cache maintenance: TCR makes walks coherent, and both maps give this memory the same attributes.
+function switch_map
+        mov     x5, x30
+        .cfi_register x30, x5
+        ldr     w4, =SCTLR_EL2_OFF
+        dsb     sy
+        msr     sctlr_el2, x4
+        isb
+        bl      mmu_on_el2
+        ret     x5
+endfunction switch_map
+
+// --- entry of every other CPU: MMU off, x0 = its Cpu, which the starting CPU has cleaned to the point of coherency ---------
+
+function secondary_entry
+        .cfi_undefined x30
+        msr     daifset, #0xf
+        mrs     x9, CurrentEL
+        cmp     x9, #(2 << 2)
+        b.ne    park
+        mov     x20, x0
+        bl      prepare_el2
+        ldr     x0, [x20, #CPU_tcr]
+        ldr     x1, [x20, #CPU_mair]
+        ldr     x2, [x20, #CPU_ttbr]
+        ldr     x3, [x20, #CPU_sctlr]
+        bl      mmu_on_el2
+        msr     tpidr_el2, x20
+        ldr     x0, [x20, #CPU_stack_top]
+        mov     sp, x0
+        mov     x29, xzr
+        mov     x30, xzr
+        mov     x0, x20
+        bl      el2_secondary
+        b       park
+endfunction secondary_entry
+
+// --- vectors --------------------------------------------------------------------------------------------------------------
+
+// An exception taken from EL2 itself is a bug. The stack may be what failed, so nothing is pushed before sp is on the emergency
+// stack. TPIDRRO_EL0 gives the one register that this needs: EL2 does not return from here, and lower levels keep nothing in it that a
+// report would want.
+.macro from_el2 kind
+        .balign 128
+        msr     tpidrro_el0, x0
+        mrs     x0, tpidr_el2
+        cbz     x0, park
+        ldr     x0, [x0, #CPU_emergency_top]
+        sub     x0, x0, #FRAME_SIZEOF
+        str     x1, [x0, #FRAME_x + 8]
+        mov     x1, #\kind
+        b       crash
+.endm
+
+.macro from_lower kind
+        .balign 128
+        sub     sp, sp, #FRAME_SIZEOF
+        stp     x0, x1, [sp, #FRAME_x]
+        mov     x1, #\kind
+        b       lower
+.endm
+
+        .section .text.vectors, "ax", %progbits
+        .balign 2048
+        .globl  vectors
+vectors:
+        from_el2 0
+        from_el2 1
+        from_el2 2
+        from_el2 3
+        from_el2 0
+        from_el2 1
+        from_el2 2
+        from_el2 3
+        from_lower 0
+        from_lower 1
+        from_lower 2
+        from_lower 3
+        from_lower 4
+        from_lower 5
+        from_lower 6
+        from_lower 7
+        .balign 128
+        .text
+
+// From a lower exception level, x0 and x1 saved, x1 = which vector. gdb's walk ends here: the level below has a memory of its own.
+function lower, FRAME_SIZEOF
+        .cfi_signal_frame
+        .cfi_def_cfa sp, FRAME_SIZEOF
+        .cfi_undefined x30
+        frame_pairs stp, sp
+        str     x30, [sp, #FRAME_x + 8 * 30]
+        save_syndrome sp, x2, x3
+        mov     x0, sp
+        mov     x29, xzr
+        mov     x30, xzr
+        bl      el2_lower
+        mov     x0, sp
+        add     sp, sp, #FRAME_SIZEOF
+        .cfi_def_cfa_offset 0
+        b       resume_lower
+endfunction lower
+
+// enter_lower(x0 = Frame): runs the lower exception level from that state. Whoever called it is forgotten: the next exception starts on an
+// empty stack.
+function enter_lower
+        .cfi_undefined x30
+        mrs     x1, tpidr_el2
+        ldr     x1, [x1, #CPU_stack_top]
+        mov     sp, x1
+resume_lower:
+        ldr     x1, [x0, #FRAME_elr]
+        ldr     x2, [x0, #FRAME_spsr]
+        msr     elr_el2, x1
+        msr     spsr_el2, x2
+        frame_pairs ldp, x0
+        ldr     x30, [x0, #FRAME_x + 8 * 30]
+        ldp     x0, x1, [x0, #FRAME_x]
+        eret
+        dsb     nsh                             // nothing is to be speculated beyond the return
+        isb
+endfunction enter_lower
+
+// --- when EL2 itself fails --------------------------------------------------------------------------------------------------
+
+// Both ways in lay the same record at the new stack pointer: {x29, x30} of the failing code, its stack pointer, and above it a Frame.
+.macro crash_cfi
+        .cfi_escape 0x0f, 0x03, 0x8d, 0x10, 0x06        // CFA: the stack pointer kept at x29 + 16
+        .cfi_escape 0x10, 0x1d, 0x02, 0x8d, 0x00        // x29 is kept at x29
+        .cfi_escape 0x10, 0x1e, 0x02, 0x8d, 0x08        // x30 is kept at x29 + 8
+.endm
+
+// __trap(x0 = site, x1, x2 = operands): a check in compiled code failed. Always on the emergency stack, so that no function needs room for
+// the report on the stack that the check bounds.
+function __trap
+        mrs     x16, tpidr_el2
+        mov     x17, sp
+        cbz     x16, 1f
+        ldr     x17, [x16, #CPU_crashing]
+        cbnz    x17, park                       // the report itself failed
+        mov     x17, #1
+        str     x17, [x16, #CPU_crashing]
+        ldr     x17, [x16, #CPU_emergency_top]
+1:      sub     x17, x17, #FRAME_SIZEOF + 32
+        stp     x29, x30, [x17]
+        mov     x16, sp
+        str     x16, [x17, #16]
+        add     x16, x17, #32
+        stp     x0, x1, [x16, #FRAME_x]
+        frame_pairs stp, x16
+        str     x30, [x16, #FRAME_x + 8 * 30]
+        mov     sp, x17
+        mov     x29, sp
+        crash_cfi
+        sub     x3, x30, #4
+        str     x3, [x16, #FRAME_elr]
+        ldr     x3, [x17, #16]
+        str     x3, [x16, #FRAME_sp]
+        mov     x3, x16
+        bl      trap_report
+        b       park
+endfunction __trap
+
+// An exception from EL2 itself: x0 = a Frame on the emergency stack, x1 = which vector, x1 saved, x0 in TPIDRRO_EL0.
+function crash
+        frame_pairs stp, x0
+        str     x30, [x0, #FRAME_x + 8 * 30]
+        mrs     x2, tpidrro_el0
+        str     x2, [x0, #FRAME_x]
+        mov     x2, sp
+        str     x2, [x0, #FRAME_sp]
+        mrs     x2, tpidr_el2
+        ldr     x3, [x2, #CPU_crashing]
+        cbnz    x3, park
+        mov     x3, #1
+        str     x3, [x2, #CPU_crashing]
+        save_syndrome x0, x2, x3
+        sub     x3, x0, #32
+        mrs     x2, elr_el2
+        add     x2, x2, #4                      // as if the failing instruction had been a call
+        stp     x29, x2, [x3]
+        mov     x2, sp
+        str     x2, [x3, #16]
+        mov     sp, x3
+        mov     x29, sp
+        .cfi_signal_frame
+        crash_cfi
+        bl      crash_report
+        b       park
+endfunction crash
+
+// park(): this CPU does nothing ever again.
+function park
+        .cfi_undefined x30
+        msr     daifset, #0xf
+1:      wfi
+        b       1b
+endfunction park
+
+// --- locks ------------------------------------------------------------------------------------------------------------------
+
+// lock_acquire(x0 = {u32 next; u32 owner}): takes a ticket and waits for its turn. The load-acquire exclusive of `owner` arms the monitor
+// that the releasing store clears, which is what ends wfe. Once EL2 is stopping nobody may wait: the owner may be gone.
+function lock_acquire
+        prfm    pstl1keep, [x0]
+1:      ldaxr   w1, [x0]
+        add     w2, w1, #1
+        stxr    w3, w2, [x0]
+        cbnz    w3, 1b
+        add     x0, x0, #4
+2:      ldaxr   w2, [x0]
+        cmp     w1, w2
+        b.eq    4f
+        address x3, delphyne.el2.control.stop.STOPPING
+        ldr     w3, [x3]
+        cbnz    w3, 3f
+        wfe
+        b       2b
+3:      b       el2_stopped
+4:      ret
+endfunction lock_acquire
+
+function lock_release
+        ldr     w1, [x0, #4]
+        add     w1, w1, #1
+        add     x0, x0, #4
+        stlr    w1, [x0]
+        ret
+endfunction lock_release
+
+// nospec(x0 = index, x1 = limit): the index, or 0 where it is not below the limit, also while the comparison is only predicted.
+function nospec
+        cmp     x0, x1
+        csel    x0, x0, xzr, lo
+        hint    #20                             // csdb
+        ret
+endfunction nospec
+
+// --- firmware -------------------------------------------------------------------------------------------------------------
+
+// smc_call(function, x1, x2, x3) -> x0; hvc_call likewise, for a program that runs at EL1 (SMC Calling Convention, 64-bit).
+function smc_call
+        smc     #0
+        ret
+endfunction smc_call
+
+function hvc_call
+        hvc     #0
+        ret
+endfunction hvc_call
+
+// --- addresses of the image -------------------------------------------------------------------------------------------------
+
+edge image_start, __image_start
+edge image_text_end, __text_end
+edge image_rodata_end, __rodata_end
+edge image_data_end, __bss_end
+edge image_stacks_start, __stacks_start
+edge image_end, __image_end
+edge image_sites_start, __sites_start
+edge image_sites_end, __sites_end
+edge secondary_entry_address, secondary_entry
+edge vectors_address, vectors
+edge demo_page_address, demo_page
