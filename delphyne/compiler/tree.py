@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from delphyne.lang.traps import TrapKind as TrapKind
+
 
 @dataclass(frozen=True, slots=True)
 class Loc:
@@ -163,27 +165,6 @@ Type = (
     IntT | BoolT | UnitT | NeverT | EnumT | BitsT | ValueT | TupleT | OptionT | ResultT | V128T | StructT | ArrayT | AtomicT | LockT
     | BootArrayT | RefT | SliceT
 )
-
-
-class TrapKind(Enum):
-    """Why a trap fired. The two operands of each kind are what the report prints."""
-
-    OVERFLOW = 1
-    """An addition, subtraction or multiplication left its width: the operands."""
-    SHIFT = 2
-    """A shift by the width or more: value, amount."""
-    DIVIDE = 3
-    """Division or remainder by zero: dividend, 0."""
-    INDEX = 4
-    """Index or slice end out of range: index, length."""
-    NARROW = 5
-    """A conversion or bit field that does not fit: value, the largest that would."""
-    ENUM = 6
-    """A number that is no member of the enum: value, 0."""
-    ASSERT = 7
-    """A failed assert: 0, 0."""
-    UNREACHABLE = 8
-    """`unreachable()` was reached: 0, 0."""
 
 
 # --- places: where something lives ---------------------------------------------------------------------------------------------
