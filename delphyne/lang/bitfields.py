@@ -57,7 +57,7 @@ class BitField:
         if not isinstance(value, kind):
             raise TypeError(f"{owner.__name__}.{self.name} is {kind.__name__}, not {type(value).__name__}")
         if isinstance(value, Bits) and type(value.raw) not in PLAIN:  # type: ignore[attr-defined]
-            return stood_for("field_put", value.raw, raw, self)  # type: ignore[attr-defined]
+            return stood_for("field_put", raw, value.raw, self)  # type: ignore[attr-defined]
         number = int(value.raw) if isinstance(value, SizedEnum | Bits) else int(value)  # type: ignore[attr-defined, union-attr]
         if number > self.mask:
             raise Trap(TrapKind.NARROW, number, self.mask)

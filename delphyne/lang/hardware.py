@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from delphyne.lang import current
 from delphyne.lang.address import Pa
 from delphyne.lang.bitfields import Bits64
-from delphyne.lang.ints import u8, u32, u64
+from delphyne.lang.ints import plain_number, u8, u32, u64
 
 R = TypeVar("R", bound="u64 | Bits64")
 
@@ -60,7 +60,7 @@ class SysReg(Generic[R]):
         if not isinstance(value, self.kind):
             raise TypeError(f"{self.name} holds {self.kind.__name__}, not {type(value).__name__}")
         raw = value.raw if isinstance(value, Bits64) else value
-        current.machine().write_register(self.name, int(raw))
+        current.machine().write_register(self.name, plain_number(raw))
 
     def __repr__(self) -> str:
         return f"SysReg({self.name})"
@@ -94,13 +94,13 @@ def dmb(domain: Domain) -> None:
 def _read(pa: Pa, kind: Any) -> Any:
     if not isinstance(pa, Pa):
         raise TypeError(f"MMIO at a Pa, not {type(pa).__name__}")
-    return kind(current.machine().mmio_read(int(pa.raw), kind.BITS // 8))
+    return kind(current.machine().mmio_read(plain_number(pa.raw), kind.BITS // 8))
 
 
 def _write(pa: Pa, x: Any, kind: Any) -> None:
     if not isinstance(pa, Pa) or not isinstance(x, kind):
         raise TypeError(f"MMIO write of {type(x).__name__} at {type(pa).__name__}")
-    current.machine().mmio_write(int(pa.raw), kind.BITS // 8, int(x))
+    current.machine().mmio_write(plain_number(pa.raw), kind.BITS // 8, plain_number(x))
 
 
 def mmio_read8(pa: Pa) -> u8:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from delphyne.lang import current
 from delphyne.lang.address import Ipa, Va
 from delphyne.lang.functions import assembly
+from delphyne.lang.ints import plain_number
 
 
 def _tlbi(operation: str, broadcast: bool, address: int | None = None) -> None:
@@ -18,9 +19,10 @@ def _tlbi(operation: str, broadcast: bool, address: int | None = None) -> None:
 
 
 def _number(x: object, kind: type[Ipa] | type[Va]) -> int:
+    """The address as a number; a symbolic stand-in goes to its machine as it is."""
     if not isinstance(x, kind):
         raise TypeError(f"{kind.__name__} is wanted, not {type(x).__name__}")
-    return int(x.raw)
+    return plain_number(x.raw)
 
 
 @assembly

@@ -351,3 +351,8 @@ def stood_for(name: str, *args: object) -> Any:
     if operand is None:
         raise TypeError(f"{name} does not take {', '.join(type(a).__name__ for a in args if not isinstance(a, type))}")
     return operand._function(name, args)
+
+
+def plain_number(x: Any) -> int:
+    """The number of a plain integer, for the machine; a symbolic stand-in as it is, because the prover's machine takes those."""
+    return x._v if type(x) in PLAIN else x  # type: ignore[no-any-return]

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from delphyne.lang import current
-from delphyne.lang.arrays import ArrayOf, Index, LazyCells, _position
-from delphyne.lang.ints import u64
+from delphyne.lang.arrays import ArrayOf, Index, LazyCells, _position, _symbolic
+from delphyne.lang.ints import stood_for, u64
 from delphyne.lang.locks import Lock
 from delphyne.lang.meta import StaticKind, mark_static
 from delphyne.lang.records import fields_of
@@ -138,7 +138,12 @@ class BootArray(Place, Generic[T]):
         return u64(self._length)
 
     def __getitem__(self, index: Index) -> T:
+        if _symbolic(index):
+            return stood_for("index", self, index)  # type: ignore[no-any-return]
         return self._cells[_position(index, self._length)]  # type: ignore[no-any-return]
 
     def __setitem__(self, index: Index, value: T) -> None:
+        if _symbolic(index):
+            stood_for("store", self, index, value)
+            return
         self._cells[_position(index, self._length)] = value
