@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls as statements, and what is done with options, results, tuples and handles."""
+
+from __future__ import annotations
+
+from delphyne.fuzz.control import Control
+from delphyne.fuzz.declare import Static
+from delphyne.fuzz.shapes import (
+    UNIT,
+    Option,
+    PoolOf,
+    Result,
+    Shape,
+    Tuple,
+    Unit,
+    is_place,
+    is_scalar,
+)
+from delphyne.fuzz.writer import DEPTH
+
+
+class Calls(Control):
+    """Adds calls."""
+
+    def call_statement(self) -> bool:
+        """A call by itself, or kept in a new local."""
+        found = self.routines(lambda routine: not isinstance(routine.result, Option | Result | Tuple))
+        if not found:
+            return self.store()
+        routine = self.choices.pick(found)
+        text = self.call(routine, DEPTH)
+        if text is None:
+            return self.store()
+        if is_scalar(routine.result):
+            name = self.fresh("v")
+            self.write(f"{name} = {text}")
+            self.declare(name, routine.result)
+        elif is_place(routine.result):
+            name = self.fresh("r")
+            self.write(f"{name} = {text}")
+            self.declare(name, routine.result)
+        else:
+            self.write(text)
+        return False
+
+    def use_option(self) -> bool:
+        """Asks an option of this scope."""
+        choices = self.choices
+        found = [variable for variable in self.scope if isinstance(variable.shape, Option)]
+        if not found:
+            return self.declare_option()
+        variable = choices.pick(found)
+        assert isinstance(variable.shape, Option)
+        self.unwrap(variable.name, variable.shape.item)
+        return False
+
+    def unwrap(self, name: str, item: Shape) -> None:
+        """Asks whether `name` is None, in one of the three ways."""
+        choices = self.choices
+        kind = choices.below(3)
+        if kind == 0:
+            self.write(f"if {name} is not None:")
+            self.narrowed(name, item, 4)
+        elif kind == 1:
+            self.write(f"if {name} is None:")
+            self.nested(lambda: self.block(2))
+            self.write("else:")
+            self.narrowed(name, item, 4)
+        else:
+            self.write(f"if {name} is None:")
+            self.nested(lambda: self.write(self.way_out()))
+            self.rename(name, item)
+
+    def rename(self, name: str, item: Shape) -> None:
+        """From here on `name` is known to hold its item; assigned to a name of its own, as the narrowing ends where this block ends."""
+        fresh = self.fresh("v" if is_scalar(item) else "r")
+        self.write(f"{fresh} = {name}")
+        self.declare(fresh, item)
+
+    def use_result(self) -> bool:
+        """Calls a function that may fail, and asks."""
+        choices = self.choices
+        found = self.routines(lambda routine: isinstance(routine.result, Result))
+        routine = choices.pick(found) if found else None
+        text = self.call(routine, DEPTH) if routine else None
+        if routine is None or text is None:
+            return self.use_option()
+        assert isinstance(routine.result, Result)
+        item = routine.result.item
+        name = self.fresh("e")
+        self.write(f"{name} = {text}")
+        kind = choices.below(3)
+        if kind == 0:
+            self.write(f"if isinstance({name}, Err):")
+            self.nested(lambda: self.write(f"note32({name}.raw)"))
+            if not isinstance(item, Unit):
+                self.write("else:")
+                self.narrowed(name, item, 4)
+        elif kind == 1 and not isinstance(item, Unit):
+            self.write(f"if not isinstance({name}, Err):")
+            self.narrowed(name, item, 4)
+        else:
+            self.write(f"if isinstance({name}, Err):")
+            passes = isinstance(self.result, Result) and choices.chance(60)
+            self.nested(lambda: self.write(f"return {name}" if passes else self.way_out()))
+            if not isinstance(item, Unit):
+                self.rename(name, item)
+        return False
+
+    def use_tuple(self) -> bool:
+        """a, b = f()"""
+        choices = self.choices
+        found = self.routines(lambda routine: isinstance(routine.result, Tuple))
+        routine = choices.pick(found) if found else None
+        text = self.call(routine, DEPTH) if routine else None
+        if routine is None or text is None:
+            return self.declare_scalar()
+        assert isinstance(routine.result, Tuple)
+        names = [self.fresh("v") for _ in routine.result.items]
+        self.write(f"{', '.join(names)} = {text}")
+        for name, shape in zip(names, routine.result.items, strict=True):
+            self.declare(name, shape)
+        return False
+
+    def use_pool(self) -> bool:
+        """allocate, get, free."""
+        choices = self.choices
+        pools: list[tuple[Static, PoolOf]] = [
+            (static, static.shape) for static in self.draft.statics if isinstance(static.shape, PoolOf) and static.lock in self.held
+        ]
+        if not pools:
+            return self.hold_lock()
+        static, pool = choices.pick(pools)
+        known = [variable for variable in self.scope if variable.name.startswith("h") and variable.shape == Option(UNIT)]
+        if known and choices.chance(60):
+            name = choices.pick(known).name
+            self.write(f"if {name} is not None:")
+            self.nested(lambda: self._with_handle(static, pool, name))
+            return False
+        name = self.fresh("h")
+        self.write(f"{name} = {static.name}.allocate()")
+        self.write(f"if {name} is not None:")
+        self.nested(lambda: self._with_handle(static, pool, name))
+        return False
+
+    def _with_handle(self, static: Static, pool: PoolOf, handle: str) -> None:
+        choices = self.choices
+        for _ in range(1 + choices.below(3)):
+            if choices.below(3) < 2:
+                name = self.fresh("p")
+                self.write(f"{name} = {static.name}.get({handle})")
+                self.write(f"if {name} is not None:")
+                self.narrowed(name, pool.struct, 3)
+            else:
+                self.write(f"note1({static.name}.free({handle}))")
