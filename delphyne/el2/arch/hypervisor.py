@@ -112,5 +112,5 @@ CNTVOFF_EL2: Final = SysReg(u64, "CNTVOFF_EL2", 3, 4, 14, 0, 3)
 VPIDR_EL2: Final = SysReg(u64, "VPIDR_EL2", 3, 4, 0, 0, 0)
 VMPIDR_EL2: Final = SysReg(u64, "VMPIDR_EL2", 3, 4, 0, 0, 5)
 
-CPTR_NO_TRAPS: Final = Cptr(res1_low=0xFF, tz=False, res1_9=True, tfp=False, tsm=False, res1_13=True)
+CPTR_NO_TRAPS: Final = Cptr(res1_low=u8(0xFF), tz=False, res1_9=True, tfp=False, tsm=False, res1_13=True)
 """FP, SVE and SME at EL1 and EL0 go untrapped. On a processor without SVE and SME bits 8 and 12 are RES1 and ignore the zero."""

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine as its device tree describes it: RAM, reserved memory, CPUs, PSCI, interrupt controller, console.
+
+`describe` reads everything once, at boot, into a `Machine`. It changes nothing unless it succeeds except the `Machine` it was given.
+What a tree may say that no board has (RAM banks that overlap, more of them than fit) is refused rather than guessed at. No lock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import fdt, uart
+from delphyne.el2.arch.cpu import MAX_CPUS
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.psci import AFFINITY_MASK, Conduit
+from delphyne.lang import Array, Enum8, Pa, View, struct, text, u8, u64
+
+MAX_BANKS: Final = u64(32)
+MAX_RESERVED: Final = u64(64)
+
+
+class GicKind(Enum8):
+    """The interrupt controller."""
+
+    NONE = 0
+    GICV2 = 2
+    GICV3 = 3
+
+
+@struct
+class Machine:
+    """All that EL2 takes from the device tree. Banks are sorted by address and do not overlap; reserved regions are as found.
+
+    `gic` holds the distributor, then the redistributors (GICv3) or the CPU interface (GICv2)."""
+
+    banks: Array[fdt.Region, 32]
+    bank_count: u64
+    reserved: Array[fdt.Region, 64]
+    reserved_count: u64
+    cpus: Array[u64, 64]
+    """Affinity of each CPU, the boot CPU's included, in the order of the tree."""
+    cpu_count: u64
+    conduit: Conduit
+    gic_kind: GicKind
+    gic: Array[fdt.Region, 2]
+    console: uart.Uart
+
+
+def describe(raw: View[u8], machine: Machine) -> fdt.Tree | Err:
+    """Reads the tree in `raw` into `machine`, which is all zero before.
+
+    Errors: those of `fdt.open_tree`; NOT_FOUND without RAM or CPUs; NO_MEMORY for more banks or reserved regions than fit; MALFORMED for banks
+    that overlap; UNSUPPORTED for addresses of more than two cells."""
+    tree = fdt.open_tree(raw)
+    if isinstance(tree, Err):
+        return tree
+    walked = _walk(raw, tree, machine)
+    if isinstance(walked, Err):
+        return walked
+    listed = _read_reservations(raw, tree, machine)
+    if isinstance(listed, Err):
+        return listed
+    if machine.bank_count == 0 or machine.cpu_count == 0:
+        return Err.NOT_FOUND
+    sorted_banks = _sort_banks(machine)
+    if isinstance(sorted_banks, Err):
+        return sorted_banks
+    console = uart.find_console(raw, tree)
+    if not isinstance(console, Err):
+        machine.console = console
+    return tree
+
+
+def _walk(raw: View[u8], tree: fdt.Tree, machine: Machine) -> None | Err:
+    """Each node once, in the order of the tree."""
+    trail = fdt.Trail()
+    node = fdt.root(raw, tree)
+    while not isinstance(node, Err):
+        trail.nodes[node.depth - 1] = node
+        taken = _take_node(raw, tree, trail, node, machine)
+        if isinstance(taken, Err):
+            return taken
+        node = fdt.next_node(raw, tree, node)
+    return None if node is Err.NOT_FOUND else node
+
+
+def _take_node(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    """What one node says about the machine, if anything."""
+    if node.depth == 2:
+        if fdt.holds_string(raw, tree, node, text(b"device_type"), text(b"memory")) and fdt.is_available(raw, tree, node):
+            return _add_banks(raw, tree, trail, node, machine)
+        if fdt.name_is(raw, node, text(b"psci")):
+            return _take_psci(raw, tree, node, machine)
+    if node.depth == 3:
+        parent = trail.nodes[1]
+        if fdt.name_is(raw, parent, text(b"cpus")) and fdt.holds_string(raw, tree, node, text(b"device_type"), text(b"cpu")):
+            return _add_cpu(raw, tree, parent, node, machine)
+        if fdt.name_is(raw, parent, text(b"reserved-memory")) and fdt.is_available(raw, tree, node):
+            return _add_reserved(raw, tree, trail, node, machine)
+    if machine.gic_kind is GicKind.NONE and fdt.is_available(raw, tree, node):
+        return _take_gic(raw, tree, trail, node, machine)
+    return None
+
+
+def _add_banks(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    index = u64(0)
+    while True:
+        region = fdt.read_region(raw, tree, trail, node, index)
+        if isinstance(region, Err):
+            return None if region is Err.NOT_FOUND else region
+        if region.size > 0:
+            if machine.bank_count == MAX_BANKS:
+                return Err.NO_MEMORY
+            machine.banks[machine.bank_count] = region
+            machine.bank_count += 1
+        index += 1
+
+
+def _add_reserved(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    """Only `no-map` regions: the others are the host's to place and use, as its own tree tells it."""
+    unmapped = fdt.find_property(raw, tree, node, text(b"no-map"))
+    if isinstance(unmapped, Err):
+        return None if unmapped is Err.NOT_FOUND else unmapped
+    index = u64(0)
+    while True:
+        region = fdt.read_region(raw, tree, trail, node, index)
+        if isinstance(region, Err):
+            return None if region is Err.NOT_FOUND else region
+        added = _reserve(machine, region)
+        if isinstance(added, Err):
+            return added
+        index += 1
+
+
+def _read_reservations(raw: View[u8], tree: fdt.Tree, machine: Machine) -> None | Err:
+    """The memory reservation block, by which firmware keeps its own memory."""
+    index = u64(0)
+    while True:
+        region = fdt.reserved_entry(raw, tree, index)
+        if isinstance(region, Err):
+            return None if region is Err.NOT_FOUND else region
+        added = _reserve(machine, region)
+        if isinstance(added, Err):
+            return added
+        index += 1
+
+
+def _reserve(machine: Machine, region: fdt.Region) -> None | Err:
+    if machine.reserved_count == MAX_RESERVED:
+        return Err.NO_MEMORY
+    machine.reserved[machine.reserved_count] = region
+    machine.reserved_count += 1
+    return None
+
+
+def _add_cpu(raw: View[u8], tree: fdt.Tree, parent: fdt.Node, node: fdt.Node, machine: Machine) -> None | Err:
+    """One CPU; those beyond MAX_CPUS are left alone."""
+    cells = fdt.cells_of(raw, tree, parent)
+    if isinstance(cells, Err):
+        return cells
+    found = fdt.find_property(raw, tree, node, text(b"reg"))
+    if isinstance(found, Err):
+        return found
+    affinity = fdt.read_number(raw, found, u64(0), cells.address)
+    if isinstance(affinity, Err):
+        return affinity
+    if affinity & ~AFFINITY_MASK != 0:
+        return Err.MALFORMED
+    if machine.cpu_count < MAX_CPUS:
+        machine.cpus[machine.cpu_count] = affinity
+        machine.cpu_count += 1
+    return None
+
+
+def _take_psci(raw: View[u8], tree: fdt.Tree, node: fdt.Node, machine: Machine) -> None | Err:
+    """Versions before 0.2 chose their function numbers freely; they are not served."""
+    if fdt.is_compatible(raw, tree, node, text(b"arm,psci-1.0")) or fdt.is_compatible(raw, tree, node, text(b"arm,psci-0.2")):
+        if fdt.holds_string(raw, tree, node, text(b"method"), text(b"smc")):
+            machine.conduit = Conduit.SMC
+        elif fdt.holds_string(raw, tree, node, text(b"method"), text(b"hvc")):
+            machine.conduit = Conduit.HVC
+    return None
+
+
+def _gic_kind_of(raw: View[u8], tree: fdt.Tree, node: fdt.Node) -> GicKind:
+    if fdt.is_compatible(raw, tree, node, text(b"arm,gic-v3")):
+        return GicKind.GICV3
+    if fdt.is_compatible(raw, tree, node, text(b"arm,gic-400")) or fdt.is_compatible(raw, tree, node, text(b"arm,cortex-a15-gic")) \
+            or fdt.is_compatible(raw, tree, node, text(b"arm,cortex-a7-gic")):
+        return GicKind.GICV2
+    return GicKind.NONE
+
+
+def _take_gic(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    """The first controller that the CPUs can address; one on a bus of its own is somebody else's."""
+    kind = _gic_kind_of(raw, tree, node)
+    if kind is GicKind.NONE:
+        return None
+    for i in u64.range(2):
+        region = fdt.read_region(raw, tree, trail, node, i)
+        if isinstance(region, Err):
+            return None if region is Err.INVALID else region
+        machine.gic[i] = region
+    machine.gic_kind = kind
+    return None
+
+
+def _sort_banks(machine: Machine) -> None | Err:
+    """Sorts by address; MALFORMED where two banks overlap."""
+    for i in u64.range(1, machine.bank_count):
+        at = i
+        while at > 0 and machine.banks[at].base < machine.banks[at - 1].base:
+            moved = machine.banks[at]
+            machine.banks[at] = machine.banks[at - 1]
+            machine.banks[at - 1] = moved
+            at -= 1
+    for i in u64.range(1, machine.bank_count):
+        below = machine.banks[i - 1]
+        if below.base + below.size > machine.banks[i].base:
+            return Err.MALFORMED
+    return None
+
+
+def ram_bytes(machine: Machine) -> u64:
+    """RAM in all banks."""
+    total = u64(0)
+    for i in u64.range(machine.bank_count):
+        total += machine.banks[i].size
+    return total
+
+
+def is_ram(machine: Machine, base: Pa, size: u64) -> bool:
+    """Whether `size` bytes from `base` on lie in one bank."""
+    for i in u64.range(machine.bank_count):
+        bank = machine.banks[i]
+        if base >= bank.base and base - bank.base <= bank.size and size <= bank.size - (base - bank.base):
+            return True
+    return False
