@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which instructions the cryptography uses: decided once, at boot, from what the processor says it has.
+
+Invariants: CHOICE is written at boot only; every CPU of the machine is taken to have what the boot CPU has. No lock is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1
+from delphyne.el2.sealing import aes256, aes256_ce, sha256
+from delphyne.lang import SimdArea, Slice, View, boot, frozen, simd, struct, u8
+
+
+@struct
+class Choice:
+    """Whether the crypto extensions are used, for each algorithm."""
+
+    sha256: bool
+    aes256: bool
+
+
+CHOICE: Final = frozen(Choice())
+
+
+@boot
+def choose() -> None:
+    """Take the crypto extensions where the boot CPU has them: ID_AA64ISAR0_EL1.SHA2 and .AES (Arm ARM D17.2.61) are not zero."""
+    features = ID_AA64ISAR0_EL1.read()
+    CHOICE.sha256 = features.sha2 >= 1
+    CHOICE.aes256 = features.aes >= 1
+
+
+def start(hash: sha256.Sha256) -> None:
+    """Begin a digest by the chosen instructions."""
+    sha256.start(hash, CHOICE.sha256)
+
+
+def digest(area: SimdArea, data: View[u8], out: Slice[u8]) -> None:
+    """The SHA-256 of `data`: 32 bytes into `out`, traps INDEX where it is shorter. `area` is this CPU's."""
+    hash = sha256.Sha256()
+    start(hash)
+    sha256.update(hash, area, data)
+    sha256.finish(hash, area, out)
+
+
+def crypt(area: SimdArea, key: aes256.Key, counter: aes256.Counter, data: Slice[u8]) -> None:
+    """AES-256 in counter mode over `data` in place, by the chosen instructions. `area` is this CPU's."""
+    if CHOICE.aes256:
+        with simd(area):
+            aes256_ce.apply(key, counter, data)
+    else:
+        aes256.apply(key, counter, data)
