@@ -8,7 +8,7 @@ a simulated machine. A slice is a piece of somebody's cells; a view is a slice t
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableSequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from delphyne.lang.ints import Integer, stood_for, u8, u16, u32, u64
 from delphyne.lang.traps import Trap, TrapKind
@@ -18,6 +18,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Index = u64 | int
+if TYPE_CHECKING:
+    Range = slice[Index, Index, None] | slice[None, Index, None] | slice[Index, None, None] | slice[None, None, None]
 
 
 def _position(index: object, length: int) -> int:
@@ -84,6 +86,7 @@ class LazyCells(MutableSequence[Any]):
         return self._length
 
     def insert(self, index: int, value: Any) -> None:
+        """Refused."""
         raise TypeError("an array keeps its length")
 
 
@@ -103,20 +106,19 @@ class View(Generic[T_co]):
         """The number of elements."""
         return u64(self._length)
 
-    if TYPE_CHECKING:
-
-        def __getitem__(self, key: Index) -> T_co: ...
-    else:
-
-        def __getitem__(self, key):
-            if type(key) is slice:
-                if _symbolic(key.start, key.stop):
-                    return stood_for("slice", self, key.start, key.stop)
-                low, length = _piece(key, self._length)
-                return type(self)(self._item, self._cells, self._start + low, length)
-            if _symbolic(key):
-                return stood_for("index", self, key)
-            return self._cells[self._start + _position(key, self._length)]
+    @overload
+    def __getitem__(self, key: Index) -> T_co: ...
+    @overload
+    def __getitem__(self, key: Range) -> View[T_co]: ...
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice:
+            if _symbolic(key.start, key.stop):
+                return stood_for("slice", self, key.start, key.stop)
+            low, length = _piece(key, self._length)
+            return type(self)(self._item, self._cells, self._start + low, length)
+        if _symbolic(key):
+            return stood_for("index", self, key)
+        return self._cells[self._start + _position(key, self._length)]
 
     def __len__(self) -> int:
         return self._length
@@ -145,7 +147,11 @@ class Slice(View[T]):
 
     if TYPE_CHECKING:
 
-        def __getitem__(self, key: Index | slice[Any, Any, Any]) -> Any: ...
+        @overload
+        def __getitem__(self, key: Index) -> T: ...
+        @overload
+        def __getitem__(self, key: Range) -> Slice[T]: ...
+        def __getitem__(self, key: Any) -> Any: ...
 
     def __setitem__(self, key: Index, value: T) -> None:
         if _symbolic(key):
@@ -221,25 +227,19 @@ class ArrayOf(Place, Generic[T]):
         """The number of elements."""
         return u64(self._length)
 
-    if TYPE_CHECKING:
-        from typing import overload
-
-        @overload
-        def __getitem__(self, key: Index) -> T: ...
-        @overload
-        def __getitem__(self, key: slice[Index | None, Index | None, None]) -> Slice[T]: ...
-        def __getitem__(self, key: Any) -> Any: ...
-    else:
-
-        def __getitem__(self, key):
-            if type(key) is slice:
-                if _symbolic(key.start, key.stop):
-                    return stood_for("slice", self, key.start, key.stop)
-                low, length = _piece(key, self._length)
-                return (View if self._read_only else Slice)(self._item, self._cells, low, length)
-            if _symbolic(key):
-                return stood_for("index", self, key)
-            return self._cells[_position(key, self._length)]
+    @overload
+    def __getitem__(self, key: Index) -> T: ...
+    @overload
+    def __getitem__(self, key: Range) -> Slice[T]: ...
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice:
+            if _symbolic(key.start, key.stop):
+                return stood_for("slice", self, key.start, key.stop)
+            low, length = _piece(key, self._length)
+            return (View if self._read_only else Slice)(self._item, self._cells, low, length)
+        if _symbolic(key):
+            return stood_for("index", self, key)
+        return self._cells[_position(key, self._length)]
 
     def __setitem__(self, key: Index, value: T) -> None:
         if self._read_only:

@@ -6,7 +6,8 @@ Bits that no field names are kept by `of` and `replace` and are zero in a newly 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from inspect import get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from delphyne.lang.enums import SizedEnum, width_of
 from delphyne.lang.ints import PLAIN, Integer, stood_for, u8, u16, u32, u64
@@ -42,7 +43,7 @@ class BitField:
             if member is None:
                 raise Trap(TrapKind.ENUM, number, 0)
             return member
-        return kind.of(_raw_type(kind)(number)) if isinstance(kind, type) and issubclass(kind, Bits) else kind(number)
+        return _from_raw(kind, _raw_type(kind)(number)) if isinstance(kind, type) and issubclass(kind, Bits) else kind(number)
 
     def __set__(self, instance: Any, value: object) -> None:
         raise TypeError(f"{type(instance).__name__} is a value: use replace({self.name}=..)")
@@ -58,7 +59,7 @@ class BitField:
             raise TypeError(f"{owner.__name__}.{self.name} is {kind.__name__}, not {type(value).__name__}")
         if isinstance(value, Bits) and type(value.raw) not in PLAIN:  # type: ignore[attr-defined]
             return stood_for("field_put", raw, value.raw, self)  # type: ignore[attr-defined]
-        number = int(value.raw) if isinstance(value, SizedEnum | Bits) else int(value)  # type: ignore[attr-defined, union-attr]
+        number = int(value.raw if isinstance(value, SizedEnum | Bits) else value)  # type: ignore[union-attr]
         if number > self.mask:
             raise Trap(TrapKind.NARROW, number, self.mask)
         return type(raw)((raw._v & ~(self.mask << self.low)) | (number << self.low))
@@ -115,7 +116,7 @@ class Bits:
         if base not in (Bits8, Bits16, Bits32, Bits64):
             raise TypeError(f"{cls.__name__}: a class of bit fields has no other base than Bits8, Bits16, Bits32 or Bits64")
         taken = 0
-        for name in cls.__dict__.get("__annotations__", {}):
+        for name in get_annotations(cls):
             field = cls.__dict__.get(name)
             if not isinstance(field, BitField):
                 raise TypeError(f"{cls.__name__}.{name} is no bits(..)")
@@ -130,16 +131,18 @@ class Bits:
             raw = _field(type(self), name).put(raw, type(self), value)
         object.__setattr__(self, "_raw", raw)
 
-    def replace(self, **fields: Any) -> Self:
-        """The same bits with these fields changed."""
-        raw = self._raw
-        for name, value in fields.items():
-            raw = _field(type(self), name).put(raw, type(self), value)
-        return _from_raw(type(self), raw)
+    if not TYPE_CHECKING:  # the mypy plugin writes a signature for each class
+
+        def replace(self, **fields):
+            """The same bits with these fields changed."""
+            raw = self._raw
+            for name, value in fields.items():
+                raw = _field(type(self), name).put(raw, type(self), value)
+            return _from_raw(type(self), raw)
 
     @classmethod
     def _zero(cls) -> Self:
-        return _from_raw(cls, cls.RAW(0))
+        return _from_raw(cls, cls.RAW(0))  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError(f"{type(self).__name__} is a value: use replace")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from inspect import get_annotations
 from typing import Any
 
 _instances: dict[tuple[Any, ...], type] = {}
@@ -29,7 +30,7 @@ def instantiate(template: type, names: tuple[str, ...], arguments: Any, make: Ca
     members: dict[str, Any] = {
         "__module__": template.__module__,
         "__doc__": template.__doc__,
-        "__annotations__": dict(template.__dict__["__annotations__"]),
+        "__annotations__": get_annotations(template),
         "__template__": template,
         "__type_parameters__": parameters,
     }

@@ -53,7 +53,7 @@ class SysReg(Generic[R]):
         """The register's value on this CPU."""
         raw = current.machine().read_register(self.name)
         kind: Any = self.kind
-        return u64(raw) if kind is u64 else kind.of(u64(raw))  # type: ignore[return-value, no-any-return]
+        return u64(raw) if kind is u64 else kind.of(u64(raw))  # type: ignore[return-value]
 
     def write(self, value: R) -> None:
         """Sets the register on this CPU; an `isb()` makes later instructions see it."""

@@ -34,6 +34,7 @@ class Integer:
     """The largest value, as a plain int."""
 
     def __new__(cls, value: Integer | bool | int) -> Self:
+        """Widens; from a wider type traps NARROW where the value does not fit. A literal must fit."""
         kind = type(value)
         if kind is int or kind is bool:
             number = int(value)
@@ -96,7 +97,7 @@ class Integer:
         return None
 
     def __add__(self, other: Self | int) -> Self:
-        number = other._v if type(other) is type(self) else self._operand(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         total = self._v + number
@@ -109,7 +110,7 @@ class Integer:
     __radd__ = __add__
 
     def __sub__(self, other: Self | int) -> Self:
-        number = other._v if type(other) is type(self) else self._operand(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         total = self._v - number
@@ -171,7 +172,7 @@ class Integer:
         return made
 
     def __and__(self, other: Self | int) -> Self:
-        number = other._v if type(other) is type(self) else self._operand(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         made = _new(type(self))
@@ -228,11 +229,11 @@ class Integer:
         return made
 
     def __eq__(self, other: Self | int) -> bool:  # type: ignore[override]
-        number = other._v if type(other) is type(self) else self._compared(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._compared(other)
         return NotImplemented if number is None else self._v == number
 
     def __ne__(self, other: Self | int) -> bool:  # type: ignore[override]
-        number = other._v if type(other) is type(self) else self._compared(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._compared(other)
         return NotImplemented if number is None else self._v != number
 
     def _compared(self, other: object) -> int | None:
@@ -243,7 +244,7 @@ class Integer:
         return number
 
     def __lt__(self, other: Self | int) -> bool:
-        number = other._v if type(other) is type(self) else self._operand(other)  # type: ignore[union-attr]
+        number = other._v if type(other) is type(self) else self._operand(other)
         return NotImplemented if number is None else self._v < number
 
     def __le__(self, other: Self | int) -> bool:
@@ -325,7 +326,7 @@ class u64(Integer):
 PLAIN: Final[frozenset[type]] = frozenset({u8, u16, u32, u64})
 """The integer classes themselves, without symbolic stand-ins."""
 for _cls in (u8, u16, u32, u64):
-    _cls.MAX = _cls(_cls.LIMIT)  # type: ignore[attr-defined]
+    _cls.MAX = _cls(_cls.LIMIT)
 
 I = TypeVar("I", u8, u16, u32, u64)  # noqa: E741 - the usual name of an integer type variable here
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from enum import Enum
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class StaticKind(Enum):
 
 @dataclass(slots=True)
 class StaticMeta:
+    """Who may touch a static, under which lock, and where it is put (`section`, `align` in bytes; None and 0 where it does not matter)."""
+
     kind: StaticKind = StaticKind.BARE
     lock: Any = None
     section: str | None = None
@@ -104,6 +107,6 @@ def field_annotations(cls: type) -> Iterator[tuple[str, Any]]:
     namespace = dict(vars(sys.modules[cls.__module__]))
     namespace.setdefault(cls.__name__, cls)
     namespace.update(cls.__dict__.get("__type_parameters__", {}))
-    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+    for name, annotation in get_annotations(cls).items():
         value = eval(annotation, namespace) if isinstance(annotation, str) else annotation
         yield name, value

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from delphyne.lang.arithmetic import wrap_add
 from delphyne.lang.arrays import Array
 from delphyne.lang.generics import instantiate
-from delphyne.lang.memory import wipe
 from delphyne.lang.ints import u32, u64
+from delphyne.lang.memory import wipe
 from delphyne.lang.records import struct, value
 
 T = TypeVar("T")

@@ -60,10 +60,7 @@ def _value_setattr(self: Any, name: str, value: object) -> None:
 def _value_eq(self: Any, other: object) -> Any:
     if type(other) is not type(self):
         raise TypeError(f"{type(self).__name__} compared with {type(other).__name__}")
-    for name in fields_of(type(self)):
-        if not getattr(self, name) == getattr(other, name):
-            return False
-    return True
+    return all(getattr(self, name) == getattr(other, name) for name in fields_of(type(self)))
 
 
 def _value_hash(self: Any) -> int:

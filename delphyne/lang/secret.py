@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 from delphyne.lang.arithmetic import rotate_left, rotate_right, wrap_add
 from delphyne.lang.arrays import ArrayOf, View
@@ -20,7 +20,7 @@ class Secret(Generic[I]):
     __slots__ = ("_hidden",)
     _hidden: I
     _item: Any = None
-    _known: dict[Any, Any] = {}
+    _known: ClassVar[dict[Any, Any]] = {}
 
     def __class_getitem__(cls, item: Any) -> Any:
         if isinstance(item, TypeVar):
@@ -35,7 +35,7 @@ class Secret(Generic[I]):
 
     @classmethod
     def _zero(cls) -> Self:
-        return secret(cls._item(0))  # type: ignore[no-any-return]
+        return _hide(cls._item(0))  # type: ignore[no-any-return]
 
     def _with(self, other: Any) -> Any:
         """The number of an operand of the same width: a secret, a public number, or a literal."""
@@ -51,13 +51,13 @@ class Secret(Generic[I]):
         return other
 
     def __and__(self, other: Self | I | int) -> Self:
-        return secret(self._hidden & self._with(other))  # type: ignore[no-any-return]
+        return _hide(self._hidden & self._with(other))  # type: ignore[no-any-return]
 
     def __or__(self, other: Self | I | int) -> Self:
-        return secret(self._hidden | self._with(other))  # type: ignore[no-any-return]
+        return _hide(self._hidden | self._with(other))  # type: ignore[no-any-return]
 
     def __xor__(self, other: Self | I | int) -> Self:
-        return secret(self._hidden ^ self._with(other))  # type: ignore[no-any-return]
+        return _hide(self._hidden ^ self._with(other))  # type: ignore[no-any-return]
 
     def __rand__(self, other: I | int) -> Self:
         return self & other
@@ -69,43 +69,47 @@ class Secret(Generic[I]):
         return self ^ other
 
     def __invert__(self) -> Self:
-        return secret(~self._hidden)  # type: ignore[no-any-return]
+        return _hide(~self._hidden)  # type: ignore[no-any-return]
 
     def __lshift__(self, amount: I | int) -> Self:
-        return secret(self._hidden << self._public(amount))  # type: ignore[no-any-return]
+        return _hide(self._hidden << self._public(amount))  # type: ignore[no-any-return]
 
     def __rshift__(self, amount: I | int) -> Self:
-        return secret(self._hidden >> self._public(amount))  # type: ignore[no-any-return]
+        return _hide(self._hidden >> self._public(amount))  # type: ignore[no-any-return]
 
     def _function(self, name: str, args: tuple[Any, ...]) -> Any:
         """What the arithmetic by name hands over (see `ints`)."""
         if name == "wrap_add":
             numbers = [x._hidden if isinstance(x, Secret) else x for x in args]
-            return secret(wrap_add(*numbers))
+            return _hide(wrap_add(*numbers))
         if name in ("rotate_left", "rotate_right") and isinstance(args[0], Secret):
             rotate: Any = rotate_left if name == "rotate_left" else rotate_right
-            return secret(rotate(args[0]._hidden, self._public(args[1])))
+            return _hide(rotate(args[0]._hidden, self._public(args[1])))
         raise TypeError(f"{name} of a secret")
 
     def _refuse(self, *_: object) -> NoReturn:
         raise TypeError("a secret decides nothing: compare with secret_equal, or declassify")
 
-    __bool__ = __index__ = __int__ = __str__ = __format__ = _refuse  # type: ignore[assignment]
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
+    __bool__ = __index__ = __int__ = __str__ = __format__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(..)"
 
 
-def secret(x: I) -> Secret[I]:
-    """From here on this number is secret."""
-    kind = next((base for base in type(x).__mro__ if base.__module__ == Integer.__module__), None)
-    if kind is None or not isinstance(x, Integer):
-        raise TypeError(f"secret({type(x).__name__})")
+def _hide(x: Any) -> Any:
+    kind = next(base for base in type(x).__mro__ if base.__module__ == Integer.__module__)
     made: Any = object.__new__(Secret[kind])  # type: ignore[valid-type]
     made._hidden = x
-    return made  # type: ignore[no-any-return]
+    return made
+
+
+def secret(x: I) -> Secret[I]:
+    """From here on this number is secret."""
+    if not isinstance(x, Integer):
+        raise TypeError(f"secret({type(x).__name__})")
+    return _hide(x)  # type: ignore[no-any-return]
 
 
 def declassify(s: Secret[I]) -> I:

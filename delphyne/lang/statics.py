@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from delphyne.lang import current
 from delphyne.lang.arrays import ArrayOf, Index, LazyCells, _position, _symbolic
@@ -100,7 +100,7 @@ class BootArray(Place, Generic[T]):
 
     Where a machine with memory at that address is current, the elements lie there; otherwise they are plain objects, zero at first."""
 
-    _known: dict[Any, Any] = {}
+    _known: ClassVar[dict[Any, Any]] = {}
     _item: Any = None
 
     def __init__(self) -> None:
