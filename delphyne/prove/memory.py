@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stand-ins for memory of unknown content and unknown length: boot arrays, and the pages of translation tables.
+
+Content is a function from the number of a cell to a word: an uninterpreted one under the list of what was written since, so two names for one
+cell are one cell whatever the indices are. A read hands what was there at the start to `known`, where a theorem states what the invariants
+say of such a cell; that is how a statement about every cell is used without a quantifier. Atomics are the language's own, with a cell behind
+them; nobody else runs between their steps, because a lock is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import z3  # type: ignore[import-untyped]
+
+from delphyne.lang.atomics import AtomicU32, AtomicU64
+from delphyne.lang.ints import u64
+from delphyne.lang.traps import TrapKind
+from delphyne.prove.path import Formula, Term, current
+from delphyne.prove.places import index_term
+from delphyne.prove.symbolic import decide, integer, term, trap
+from delphyne.prove.trace import Stored, events
+
+SLOTS = 512
+Known = Callable[[Term, Term], Formula]
+"""What the invariants say of cell number (first argument) whose content is (second)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Every cell for which `where` holds has the value `what`."""
+
+    where: Callable[[Term], Formula]
+    what: Callable[[Term], Term]
+
+
+class Cells:
+    """Cells of one integer type, by number."""
+
+    def __init__(self, name: str, cls: Any, known: Known | None = None, traced: bool = False) -> None:
+        self.cls = cls
+        self.first: Any = z3.Function(name, z3.BitVecSort(64), z3.BitVecSort(cls.BITS))
+        """Content when the theorem began."""
+        self.known = known
+        self.traced = traced
+        self.writes: list[Write] = []
+
+    def __call__(self, at: Term) -> Term:
+        """Content now."""
+        value = self.first(at)
+        for write in self.writes:
+            value = z3.If(write.where(at), write.what(at), value)
+        return z3.simplify(value)
+
+    def recall(self, at: Term) -> None:
+        """Assume what the invariants say of this cell."""
+        if self.known is not None:
+            current().assume(self.known(at, self.first(at)))
+
+    def load(self, at: Term) -> Any:
+        """The value of a cell."""
+        self.recall(at)
+        return integer(self(at), self.cls)
+
+    def store(self, at: Term, value: Any) -> None:
+        """Change a cell, and note it where stores are traced."""
+        if not isinstance(value, self.cls):
+            raise TypeError(f"a cell is {self.cls.__name__}, not {type(value).__name__}")
+        stored = term(value)
+        if self.traced:
+            events().append(Stored(at, self(at), stored))
+        self.writes.append(Write(lambda asked: asked == at, lambda asked: stored))
+
+
+class Backing:
+    """What an atomic of the language needs behind it: one cell."""
+
+    def __init__(self, cells: Cells, at: Term) -> None:
+        self.cells = cells
+        self.at = at
+
+    def load(self) -> Any:
+        """The cell's value."""
+        return self.cells.load(self.at)
+
+    def store(self, value: Any) -> None:
+        """Change it."""
+        self.cells.store(self.at, value)
+
+
+def _atomic(cells: Cells, at: Term) -> Any:
+    made: Any = AtomicU64() if cells.cls is u64 else AtomicU32()
+    made._backing = Backing(cells, at)
+    return made
+
+
+class Unbounded:
+    """What stand-ins for boot arrays share: a length that may be unknown, and the check of an index against it."""
+
+    def __init__(self, cells: Cells, length: Any) -> None:
+        self.cells = cells
+        self.length = length
+
+    def at(self, index: Any) -> Term:
+        """The term of an index that is below the length; traps INDEX."""
+        number = index_term(index)
+        if decide(z3.UGE(number, term(self.length))):
+            trap(TrapKind.INDEX, number, term(self.length))
+        return number
+
+
+class Words(Unbounded):
+    """A `BootArray` of integers."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.cells.load(self.at(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.cells.store(self.at(index), value)
+
+
+class Atomics(Unbounded):
+    """A `BootArray` of atomics."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return _atomic(self.cells, self.at(index))
+
+
+class Tables(Unbounded):
+    """A `BootArray[Array[AtomicU64, 512]]`: slot s of page p is cell p * 512 + s."""
+
+    def __getitem__(self, page: Any) -> TablePage:
+        return TablePage(self.cells, self.at(page))
+
+
+class TablePage:
+    """One table."""
+
+    length = u64(SLOTS)
+
+    def __init__(self, cells: Cells, page: Term) -> None:
+        self.cells = cells
+        self.page = page
+
+    def __getitem__(self, slot: Any) -> Any:
+        number = index_term(slot)
+        if decide(z3.UGE(number, SLOTS)):
+            trap(TrapKind.INDEX, number, z3.BitVecVal(SLOTS, 64))
+        return _atomic(self.cells, cell(self.page, number))
+
+
+def cell(page: Term, slot: Term) -> Term:
+    """The number of a cell: the page above nine bits of slot."""
+    return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
+
+
+__all__ = ["Atomics", "Cells", "TablePage", "Tables", "Words", "Write", "cell"]
