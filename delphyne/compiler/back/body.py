@@ -12,6 +12,7 @@ from delphyne.compiler import tree
 from delphyne.compiler.back import layout
 from delphyne.compiler.back.debug import Debug
 from delphyne.compiler.back.target import Target
+from delphyne.compiler.back.tools import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Unit:
 
     def site(self, kind: tree.TrapKind, loc: tree.Loc, function: str) -> int:
         """A new trap site's number."""
-        self.sites.append(Site(kind, loc.file, loc.line, loc.col, function))
+        self.sites.append(Site(kind, shown(loc.file), loc.line, loc.col, function))
         return len(self.sites) - 1
 
 

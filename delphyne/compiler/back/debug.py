@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from delphyne.compiler import tree
 from delphyne.compiler.back import layout
+from delphyne.compiler.back.tools import shown
 
 DWARF_VERSION = 4
 """The version that pyelftools, gdb 13 and GNU as agree on without extra sections."""
@@ -56,7 +57,7 @@ class Debug:
         return self._intern("!{" + ", ".join(f"!{item}" for item in items) + "}")
 
     def _file(self, name: str) -> int:
-        return self._intern(f'!DIFile(filename: {_text(name)}, directory: ".")')
+        return self._intern(f'!DIFile(filename: {_text(shown(name))}, directory: ".")')
 
     # --- types ---
 

@@ -40,7 +40,7 @@ def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: 
     bodies: list[str] = []
     for function in program.functions.values():
         bodies += _function(unit, function)
-    out = [f'target datalayout = "{target.data_layout}"', f'target triple = "{target.triple}"', ""]
+    out = ['source_filename = "delphyne"', f'target datalayout = "{target.data_layout}"', f'target triple = "{target.triple}"', ""]
     for static in program.statics.values():
         out.append(_static(static) + (unit.debug.static(static) if unit.debug is not None else ""))
     out += [f"{quoted(name)} = private unnamed_addr constant [{len(data)} x i8] {byte_string(data)}, align 1" for data, name in unit.literals.items()]

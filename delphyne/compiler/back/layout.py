@@ -119,9 +119,9 @@ def _lines(prefix: str, struct: tree.StructT, base: int) -> list[str]:
 
 
 def offsets_inc(program: tree.Program) -> str:
-    """The assembly include: `.equ CPU_field, offset` and `.equ CPU_SIZE, size` for each exported structure, nested fields by full path."""
+    """The assembly include: `.equ CPU_field, offset` and `.equ CPU_SIZEOF, size` for each exported structure, nested fields by full path."""
     out: list[str] = []
     for struct in sorted(program.exports, key=lambda item: item.exported or item.name):
         prefix = struct.exported or struct.name
-        out += [*_lines(prefix, struct, 0), f".equ {prefix}_SIZE, {size_of(struct):#x}"]
+        out += [*_lines(prefix, struct, 0), f".equ {prefix}_SIZEOF, {size_of(struct):#x}"]
     return "".join(line + "\n" for line in out)
