@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Final
 
 from delphyne.lang import current
+from delphyne.lang.arrays import View, text
+from delphyne.lang.ints import u8, u64
 
 
 class Level(Enum):
@@ -31,3 +33,12 @@ def log(level: Level, message: str) -> None:
         raise TypeError("log(Level.INFO, f\"..\")")
     found = current.find_machine()
     (MESSAGES if found is None else found.messages).append((level, message))
+
+
+FORMATS: Final[list[bytes]] = []
+"""What `log_format` answers from in CPython, where messages are rendered at once and have no numbers; for tests of a renderer."""
+
+
+def log_format(number: u64) -> View[u8] | None:
+    """The text of a compiled program's format, place holders included; None where there is no such number."""
+    return text(FORMATS[int(number)]) if int(number) < len(FORMATS) else None

@@ -96,3 +96,13 @@ def enter_lower(frame: Frame) -> Never:
 def park() -> Never:
     """This CPU does nothing ever again."""
     raise RuntimeError("this CPU is parked")
+
+
+@assembly
+def wake_all() -> None:
+    """Ends `wait_for_event`, and waiting for a lock, on every CPU, after all earlier stores are visible."""
+
+
+@assembly
+def wait_for_event() -> None:
+    """Sleeps until `wake_all` or an interrupt; may return for no reason."""

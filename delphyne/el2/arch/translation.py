@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registers of address translation: EL2's own regime, stage 2, and EL1's switch (Arm ARM D24.2). Descriptors are in pagetable.py.
+"""Registers of address translation: EL2's own regime, and the switch of EL1's (Arm ARM D24.2). Descriptors and stage 2 are in pagetable.py.
 
 No lock, no state.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import Bits64, SysReg, bits, u8, u16, u64
+from delphyne.el2.arch.pagetable import Vtcr
+from delphyne.lang import Bits64, SysReg, bits, u8, u64
 
 
 class Sctlr(Bits64):
@@ -44,34 +45,9 @@ class Tcr2(Bits64):
     res1_31: bool = bits(31)
 
 
-class Vtcr(Bits64):
-    """VTCR_EL2. `res1_31` is to be set."""
-
-    t0sz: u8 = bits(5, 0)
-    sl0: u8 = bits(7, 6)
-    irgn0: u8 = bits(9, 8)
-    orgn0: u8 = bits(11, 10)
-    sh0: u8 = bits(13, 12)
-    tg0: u8 = bits(15, 14)
-    ps: u8 = bits(18, 16)
-    vs: bool = bits(19)
-    ha: bool = bits(21)
-    hd: bool = bits(22)
-    res1_31: bool = bits(31)
-    ds: bool = bits(32)
-
-
-class Vttbr(Bits64):
-    """VTTBR_EL2. `baddr` is the table's physical address, of which bit 0 is CnP where the processor has it."""
-
-    baddr: u64 = bits(47, 0)
-    vmid: u16 = bits(63, 48)
-
-
 MAIR_EL2: Final = SysReg(u64, "MAIR_EL2", 3, 4, 10, 2, 0)
 SCTLR_EL1: Final = SysReg(Sctlr, "SCTLR_EL1", 3, 0, 1, 0, 0)
 SCTLR_EL2: Final = SysReg(Sctlr, "SCTLR_EL2", 3, 4, 1, 0, 0)
 TCR_EL2: Final = SysReg(Tcr2, "TCR_EL2", 3, 4, 2, 0, 2)
 TTBR0_EL2: Final = SysReg(u64, "TTBR0_EL2", 3, 4, 2, 0, 0)
 VTCR_EL2: Final = SysReg(Vtcr, "VTCR_EL2", 3, 4, 2, 1, 2)
-VTTBR_EL2: Final = SysReg(Vttbr, "VTTBR_EL2", 3, 4, 2, 1, 0)

@@ -168,13 +168,14 @@ def _is_ready(port: Uart) -> bool:
             return False
 
 
-def put(port: Uart, byte: u8) -> bool:
-    """Sends one byte; False where the port does not take it within POLL_LIMIT polls."""
+def put(port: Uart, byte: u8) -> None:
+    """Sends one byte, which is lost where there is no port or it takes none within POLL_LIMIT polls."""
+    if port.kind is UartKind.NONE:
+        return
     for _ in u64.range(POLL_LIMIT):
         if _is_ready(port):
             _send(port, byte)
-            return True
-    return False
+            return
 
 
 def _send(port: Uart, byte: u8) -> None:

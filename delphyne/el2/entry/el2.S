@@ -15,6 +15,7 @@
 
         .include "offsets.inc"
         .arch   armv8-a+crypto
+        .cfi_sections .debug_frame
 
 // --- macros ---------------------------------------------------------------------------------------------------------------
 
@@ -94,11 +95,11 @@ endfunction \name
         .equ    SCTLR_ON, 0x0008100d            // WXN, I, SA, C, M
         .equ    HCR_RW, 0x80000000
 
-// The attributes of the first map. MAIR index 0 is Device-nGnRE, 1 is Normal write-back; descriptors carry AF, inner shareable.
-        .equ    FIRST_MAIR, 0xff04
+// The attributes of the first map. MAIR index 0 is Normal write-back, 1 is Device-nGnRE, as in memory/stage1.py.
+        .equ    FIRST_MAIR, 0x04ff
         .equ    FIRST_TCR, 0x803510             // T0SZ 16, write-back inner-shareable walks, 4 KiB; bit 23 is RES1 at EL2, EPD1 at EL1
-        .equ    LEAF_DEVICE, 0x403
-        .equ    LEAF_NORMAL, 0x707
+        .equ    LEAF_DEVICE, 0x407
+        .equ    LEAF_NORMAL, 0x703                      // AF, inner shareable
         .equ    LEAF_READ_ONLY, 0x80
         .equ    LEAF_XN, 1 << 54                // UXN at EL1
         .equ    LEAF_EL2_AP1, 0x40              // RES1 in a regime of one exception level
@@ -489,7 +490,7 @@ function lower, FRAME_SIZEOF
         mov     x0, sp
         add     sp, sp, #FRAME_SIZEOF
         .cfi_def_cfa_offset 0
-        b       resume_lower
+        b       .Lresume_lower
 endfunction lower
 
 // enter_lower(x0 = Frame): runs the lower exception level from that state. Whoever called it is forgotten: the next exception starts on an
@@ -499,7 +500,7 @@ function enter_lower
         mrs     x1, tpidr_el2
         ldr     x1, [x1, #CPU_stack_top]
         mov     sp, x1
-resume_lower:
+.Lresume_lower:
         ldr     x1, [x0, #FRAME_elr]
         ldr     x2, [x0, #FRAME_spsr]
         msr     elr_el2, x1
@@ -523,7 +524,7 @@ endfunction enter_lower
 
 // __trap(x0 = site, x1, x2 = operands): a check in compiled code failed. Always on the emergency stack, so that no function needs room for
 // the report on the stack that the check bounds.
-function __trap
+function __trap, FRAME_SIZEOF+32
         mrs     x16, tpidr_el2
         mov     x17, sp
         cbz     x16, 1f
@@ -550,10 +551,10 @@ function __trap
         mov     x3, x16
         bl      trap_report
         b       park
-endfunction __trap
+endfunction __trap, FRAME_SIZEOF+32
 
 // An exception from EL2 itself: x0 = a Frame on the emergency stack, x1 = which vector, x1 saved, x0 in TPIDRRO_EL0.
-function crash
+function crash, FRAME_SIZEOF+32
         frame_pairs stp, x0
         str     x30, [x0, #FRAME_x + 8 * 30]
         mrs     x2, tpidrro_el0
@@ -578,7 +579,7 @@ function crash
         crash_cfi
         bl      crash_report
         b       park
-endfunction crash
+endfunction crash, FRAME_SIZEOF+32
 
 // park(): this CPU does nothing ever again.
 function park
@@ -627,6 +628,14 @@ function nospec
         ret
 endfunction nospec
 
+function wake_all
+        dsb     ish
+        sev
+        ret
+endfunction wake_all
+
+operation wait_for_event, wfe
+
 // --- firmware -------------------------------------------------------------------------------------------------------------
 
 // smc_call(function, x1, x2, x3) -> x0; hvc_call likewise, for a program that runs at EL1 (SMC Calling Convention, 64-bit).
@@ -653,3 +662,127 @@ edge image_sites_end, __sites_end
 edge secondary_entry_address, secondary_entry
 edge vectors_address, vectors
 edge demo_page_address, demo_page
+
+// --- TLB, cache and address translation (delphyne/lang/hw.py) ----------------------------------------------------------------
+//
+// No barriers: the caller places them (memory/flush.py). TLBI by address takes bits 55:12 of the address in bits 43:0; what lies above in a
+// canonical or intermediate address must not reach the fields there (TTL, ASID).
+
+.macro tlbi_address name, operation
+function \name
+        ubfx    x0, x0, #12, #44
+        tlbi    \operation, x0
+        ret
+endfunction \name
+.endm
+
+tlbi_address tlbi_ipas2e1is, ipas2e1is
+tlbi_address tlbi_ipas2le1is, ipas2le1is
+tlbi_address tlbi_ipas2e1, ipas2e1
+tlbi_address tlbi_vae2is, vae2is
+tlbi_address tlbi_vale2is, vale2is
+tlbi_address tlbi_vae2, vae2
+operation tlbi_vmalle1is, tlbi vmalle1is
+operation tlbi_vmalle1, tlbi vmalle1
+operation tlbi_vmalls12e1is, tlbi vmalls12e1is
+operation tlbi_vmalls12e1, tlbi vmalls12e1
+operation tlbi_alle1is, tlbi alle1is
+operation tlbi_alle1, tlbi alle1
+operation tlbi_alle2is, tlbi alle2is
+operation tlbi_alle2, tlbi alle2
+operation dc_civac, dc civac, x0
+operation dc_cvac, dc cvac, x0
+operation dc_cvau, dc cvau, x0
+operation dc_ivac, dc ivac, x0
+operation ic_ialluis, ic ialluis
+operation ic_iallu, ic iallu
+operation ic_ivau, ic ivau, x0
+operation at_s12e1r, at s12e1r, x0
+operation at_s12e1w, at s12e1w, x0
+operation at_s1e1r, at s1e1r, x0
+operation at_s1e1w, at s1e1w, x0
+operation at_s1e2r, at s1e2r, x0
+operation at_s1e2w, at s1e2w, x0
+
+// --- SIMD registers ---------------------------------------------------------------------------------------------------------
+
+// simd_enter(x0 = SimdArea): CPTR_EL2 is kept and its traps of EL2's own accesses taken away, then everything that SIMD instructions can
+// change is saved: it may be the host's or a guest's.
+.macro simd_pairs op
+        \op     q0, q1, [x1], #32
+        \op     q2, q3, [x1], #32
+        \op     q4, q5, [x1], #32
+        \op     q6, q7, [x1], #32
+        \op     q8, q9, [x1], #32
+        \op     q10, q11, [x1], #32
+        \op     q12, q13, [x1], #32
+        \op     q14, q15, [x1], #32
+        \op     q16, q17, [x1], #32
+        \op     q18, q19, [x1], #32
+        \op     q20, q21, [x1], #32
+        \op     q22, q23, [x1], #32
+        \op     q24, q25, [x1], #32
+        \op     q26, q27, [x1], #32
+        \op     q28, q29, [x1], #32
+        \op     q30, q31, [x1], #32
+.endm
+
+        .equ    CPTR_TZ, 1 << 8
+        .equ    CPTR_TFP, 1 << 10
+
+function simd_enter
+        mrs     x2, cptr_el2
+        str     x2, [x0, #SIMD_AREA_traps]
+        bic     x2, x2, #CPTR_TFP
+        msr     cptr_el2, x2
+        isb
+        add     x1, x0, #SIMD_AREA_registers
+        simd_pairs stp
+        mrs     x2, fpcr
+        mrs     x3, fpsr
+        str     x2, [x0, #SIMD_AREA_fpcr]
+        str     x3, [x0, #SIMD_AREA_fpsr]
+        ret
+endfunction simd_enter
+
+function simd_leave
+        add     x1, x0, #SIMD_AREA_registers
+        simd_pairs ldp
+        ldr     x2, [x0, #SIMD_AREA_fpcr]
+        ldr     x3, [x0, #SIMD_AREA_fpsr]
+        msr     fpcr, x2
+        msr     fpsr, x3
+        ldr     x2, [x0, #SIMD_AREA_traps]
+        msr     cptr_el2, x2
+        isb
+        ret
+endfunction simd_leave
+
+// --- the program that `make run` runs at EL1 -----------------------------------------------------------------------------------
+//
+// One page of constants of EL2, which stage 2 lets EL1 read and execute at DEMO_IPA (entry/demo.py). Its calls are HVCs with the function in
+// x0. The MMU of EL1 is off, so that its addresses are intermediate addresses.
+
+        .section .rodata.demo, "a", %progbits
+        .balign 4096
+        .globl  demo_page
+demo_page:
+        mov     x0, #1                          // SAY: x1 = address of a message, x2 = its length
+        adr     x1, demo_message
+        mov     x2, #(demo_message_end - demo_message)
+        hvc     #0
+        mov     x20, x0
+        mov     x0, #2                          // TOUCHED: what a load from an address that stage 2 does not map gave
+        movz    x3, #0x9000, lsl #16
+        ldr     w1, [x3, #0x24]
+        hvc     #0
+        mov     x0, #3                          // ADD: x1 + x2, which EL2 adds without looking
+        mov     x1, #-16
+        mov     x2, #17
+        hvc     #0
+1:      wfi
+        b       1b
+demo_message:
+        .ascii  "hello from EL1"
+demo_message_end:
+        .balign 4096
