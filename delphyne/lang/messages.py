@@ -6,15 +6,15 @@ In CPython the text is kept, with its level, on the current machine, or in `MESS
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
 from delphyne.lang import current
 from delphyne.lang.arrays import View, text
+from delphyne.lang.enums import Enum8
 from delphyne.lang.ints import u8, u64
 
 
-class Level(Enum):
+class Level(Enum8):
     """How much a message matters."""
 
     ERROR = 1

@@ -15,17 +15,13 @@ from typing import Final
 
 from delphyne.el2.arch import cpu
 from delphyne.el2.control import console, stop
-from delphyne.lang import Array, AtomicU64, Domain, Lock, Order, Slice, View, cold, dmb, text, u8, u64
+from delphyne.lang import Array, AtomicU64, Domain, Level, Lock, Order, Slice, View, cold, dmb, text, u8, u32, u64
 from delphyne.lang.messages import log_format
 
 RECORDS: Final = u64(1024)
 WORDS: Final = u64(8)
 ARGUMENTS: Final = u64(6)
 
-LEVEL_ERROR: Final = u64(1)
-LEVEL_WARNING: Final = u64(2)
-LEVEL_INFO: Final = u64(3)
-"""The highest level that goes to the port too."""
 
 CONSOLE_LOCK: Final = Lock("console", rank=1000)
 
@@ -35,8 +31,8 @@ RING: Final = Array[AtomicU64, 8192]()
 
 
 @cold
-def record(level: u64, number: u64, count: u64, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64, a5: u64) -> None:
-    """Keeps one message, and shows it where its level says so."""
+def record(level: Level, number: u32, count: u32, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64, a5: u64) -> None:
+    """Keeps one message, and shows all but DEBUG on the port."""
     arguments = Array[u64, 6]()
     arguments[0] = a0
     arguments[1] = a1
@@ -49,23 +45,23 @@ def record(level: u64, number: u64, count: u64, a0: u64, a1: u64, a2: u64, a3: u
     at = sequence % RECORDS * WORDS
     RING[at].store(u64(0), Order.RELAXED)
     dmb(Domain.ISHST)
-    RING[at + 1].store(level & 0xFF | (count & 0xFF) << 8 | (mine & 0xFFFF) << 16 | (number & 0xFFFF_FFFF) << 32, Order.RELAXED)
+    RING[at + 1].store(u64(level.raw) | u64(count) << 8 | mine << 16 | u64(number) << 32, Order.RELAXED)
     for i in u64.range(ARGUMENTS):
         RING[at + 2 + i].store(arguments[i], Order.RELAXED)
     RING[at].store(sequence + 1, Order.RELEASE)
-    if level <= LEVEL_INFO and not stop.is_stopping():
+    if level is not Level.DEBUG and not stop.is_stopping():
         with CONSOLE_LOCK:
-            _show(level, mine, number, arguments[:])
+            _show(level, mine, u64(number), arguments[:])
 
 
-def _show(level: u64, mine: u64, number: u64, arguments: View[u64]) -> None:
+def _show(level: Level, mine: u64, number: u64, arguments: View[u64]) -> None:
     """One line: who, how bad, and the text."""
     console.put_text(text(b"delphyne/"))
     console.put_decimal(mine, u64(1))
     console.put_text(text(b": "))
-    if level == LEVEL_ERROR:
+    if level is Level.ERROR:
         console.put_text(text(b"error: "))
-    elif level == LEVEL_WARNING:
+    elif level is Level.WARNING:
         console.put_text(text(b"warning: "))
     form = log_format(number)
     if form is None:

@@ -551,7 +551,7 @@ function __trap, FRAME_SIZEOF+32
         mov     x3, x16
         bl      trap_report
         b       park
-endfunction __trap, FRAME_SIZEOF+32
+endfunction __trap
 
 // An exception from EL2 itself: x0 = a Frame on the emergency stack, x1 = which vector, x1 saved, x0 in TPIDRRO_EL0.
 function crash, FRAME_SIZEOF+32
@@ -579,7 +579,7 @@ function crash, FRAME_SIZEOF+32
         crash_cfi
         bl      crash_report
         b       park
-endfunction crash, FRAME_SIZEOF+32
+endfunction crash
 
 // park(): this CPU does nothing ever again.
 function park
