@@ -112,12 +112,14 @@ def table(cases: Sequence[Case], buffers: Sequence[Buffer]) -> str:
 
 def build(objects: Sequence[Path], cases: Sequence[Case], out: Path, *, buffers: Sequence[Buffer] = (), trap_symbol: str = "__trap") -> Path:
     """Link `objects` and the calls into the ELF image `out`. `trap_symbol` is what compiled code calls to trap."""
-    source, cases_object, start_object = out.with_suffix(".cases.S"), out.with_suffix(".cases.o"), out.with_suffix(".start.o")
-    source.write_text(table(cases, buffers))
-    tool([AS, "-o", cases_object, source])
-    tool([AS, "-march=armv8-a", "-o", start_object, HERE / "start.S"])
+    calls = out.with_suffix(".calls.S")
+    calls.write_text(table(cases, buffers))
+    sources = [HERE / "start.S", calls, HERE / "library.S"]
+    parts = [out.with_suffix(f".{source.name}.o") for source in sources]
+    for source, part in zip(sources, parts, strict=True):
+        tool([AS, "-march=armv8-a", "-o", part, source])
     defines = [f"--defsym={trap_symbol}=bare_trap"] if trap_symbol else []
-    tool([LD, "-o", out, "-T", HERE / "bare.ld", "--no-warn-rwx-segments", *defines, start_object, cases_object, *objects])
+    tool([LD, "-o", out, "-T", HERE / "bare.ld", "--no-warn-rwx-segments", *defines, *parts, *objects])
     return out
 
 

@@ -162,54 +162,14 @@ bare_put:                                       // w0; changes x3
 bare_nothing:                                   // what an empty call costs
         ret
 
-// What compilers call where nothing else provides it: x0 destination, x1 source or byte, x2 count.
-        .weak   memcpy, memmove, memset
-memmove:
-        sub     x3, x0, x1
-        cmp     x3, x2
-        b.lo    3f                              // the destination begins inside the source: from the end
-memcpy:
-        mov     x3, x0
-1:      subs    x2, x2, #8
-        b.lo    2f
-        ldr     x4, [x1], #8
-        str     x4, [x3], #8
-        b       1b
-2:      adds    x2, x2, #8
-        b.eq    4f
-5:      ldrb    w4, [x1], #1
-        strb    w4, [x3], #1
-        subs    x2, x2, #1
-        b.ne    5b
-4:      ret
-3:      cbz     x2, 4b
-6:      sub     x2, x2, #1
-        ldrb    w4, [x1, x2]
-        strb    w4, [x0, x2]
-        cbnz    x2, 6b
-        ret
-memset:
-        and     x1, x1, #0xff
-        mov     x3, #0x0101010101010101
-        mul     x1, x1, x3
-        mov     x3, x0
-1:      subs    x2, x2, #8
-        b.lo    2f
-        str     x1, [x3], #8
-        b       1b
-2:      adds    x2, x2, #8
-        b.eq    4b
-5:      strb    w1, [x3], #1
-        subs    x2, x2, #1
-        b.ne    5b
-        ret
-
         .balign 2048
 bare_vectors:
         .rept   16
         .balign 128
         b       bare_exception
         .endr
+        .globl  bare_text_end
+bare_text_end:
 
         .section .data.bare, "aw"
         .balign 8
