@@ -39,6 +39,7 @@ class Debug:
         self._nodes: list[str] = []
         self._known: dict[object, int] = {}
         self._functions: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
         self._locations: dict[tuple[int, int, int, str], int] = {}
         self._globals: list[int] = []
         self._unit = self._add("")
@@ -167,10 +168,11 @@ class Debug:
             signature = self._intern(f"!DISubroutineType(types: !{self._intern('!{' + ', '.join(types) + '}')})")
             file = self._file(function.loc.file)
             linkage = "" if short_name(function.symbol) == function.symbol else f"linkageName: {_text(function.symbol)}, "
+            kept = self._kept[function.symbol] = self._add("!{}")
             known = self._functions[function.symbol] = self._add(
                 f"distinct !DISubprogram(name: {_text(short_name(function.symbol))}, {linkage}scope: !{file}, file: !{file}, "
                 f"line: {function.loc.line}, type: !{signature}, scopeLine: {function.loc.line}, "
-                f"spFlags: {'DISPFlagDefinition' if function.exported else 'DISPFlagLocalToUnit | DISPFlagDefinition'}, unit: !{self._unit})"
+                f"spFlags: {'DISPFlagDefinition' if function.exported else 'DISPFlagLocalToUnit | DISPFlagDefinition'}, unit: !{self._unit}, retainedNodes: !{kept})"
             )
         return known
 
@@ -185,8 +187,8 @@ class Debug:
         return known
 
     def variables(self, function: tree.Function, slots: dict[str, tuple[str, tree.Type]]) -> list[str]:
-        """Records that declare parameters and locals at their slots."""
-        scope, out = self.function(function), []
+        """Records that declare parameters and locals at their slots. They stay declared where optimisation leaves no trace of them."""
+        scope, out, kept = self.function(function), [], []
         where = self.location(function.loc, scope, function)
         positions = {name: index + 1 for index, (name, _) in enumerate(function.params)}
         for name, (slot, ty) in slots.items():
@@ -197,7 +199,9 @@ class Debug:
                 f"!DILocalVariable(name: {_text(name)}{arg}, scope: !{scope}, file: !{self._file(function.loc.file)}, "
                 f"line: {function.loc.line}, type: !{self.type(ty)})"
             )
+            kept.append(f"!{node}")
             out.append(f"    #dbg_declare(ptr {slot}, !{node}, !DIExpression(), !{where})")
+        self._nodes[self._kept[function.symbol] - self._first] = "!{" + ", ".join(kept) + "}"
         return out
 
     def static(self, static: tree.Static) -> str:

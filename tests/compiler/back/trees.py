@@ -36,8 +36,8 @@ def compare(op: CmpOp, left: Expr, right: Expr) -> tree.Compare:
     return tree.Compare(op, left, right, BOOL, LOC)
 
 
-def builtin(name: str, args: list[Expr], ty: Type = UNIT, **attrs: int | str) -> tree.Builtin:
-    return tree.Builtin(name, args, ty, LOC, attrs)
+def builtin(primitive: str, args: list[Expr], ty: Type = UNIT, /, **attrs: int | str) -> tree.Builtin:
+    return tree.Builtin(primitive, args, ty, LOC, attrs)
 
 
 def call(symbol: str, args: list[Expr], ty: Type = U64, loc: Loc = LOC) -> tree.Call:
