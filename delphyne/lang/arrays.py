@@ -125,7 +125,7 @@ class View(Generic[T_co]):
 
     def __bytes__(self) -> bytes:
         """The bytes of a view of u8, for what is around the program (tests, devices)."""
-        return bytes(int(self._cells[i]) for i in range(self._start, self._start + self._length))
+        return bytes(self._cells[self._start : self._start + self._length])
 
     def __bool__(self) -> bool:
         raise TypeError("a slice is no condition: compare its length")
@@ -168,8 +168,7 @@ class Slice(View[T]):
     def fill(self, value: T) -> None:
         """Every element becomes `value`."""
         _storable(self._item, value)
-        for i in range(self._start, self._start + self._length):
-            self._cells[i] = value
+        self._cells[self._start : self._start + self._length] = [value] * self._length
 
 
 def _storable(item: Any, value: object) -> None:
@@ -191,9 +190,8 @@ def _copy(to: Any, source: Any) -> None:
         for i in order:
             to._cells[to._start + i].copy_from(source._cells[source._start + i])
         return
-    taken = [source._cells[source._start + i] for i in range(source._length)]
-    for i, value in enumerate(taken, to._start):
-        to._cells[i] = value
+    taken = source._cells[source._start : source._start + source._length]
+    to._cells[to._start : to._start + to._length] = taken
 
 
 class ArrayOf(Place, Generic[T]):
@@ -263,8 +261,7 @@ class ArrayOf(Place, Generic[T]):
         if self._read_only:
             raise TypeError("a constant is not written")
         _storable(self._item, value)
-        for i in range(self._length):
-            self._cells[i] = value
+        self._cells[0 : self._length] = [value] * self._length
 
     def __len__(self) -> int:
         return self._length
@@ -274,7 +271,7 @@ class ArrayOf(Place, Generic[T]):
 
     def __bytes__(self) -> bytes:
         """The bytes of an array of u8, for what is around the program (tests, devices)."""
-        return bytes(int(x) for x in self._cells)
+        return bytes(self._cells[0 : self._length])
 
     def __bool__(self) -> bool:
         raise TypeError("an array is no condition")
@@ -323,7 +320,7 @@ def _load(s: Any, offset: Any, size: int, order: Any) -> int:
     if start + size > s._length:
         raise Trap(TrapKind.INDEX, start, s._length)
     at = s._start + start
-    return int.from_bytes([int(s._cells[i]) for i in range(at, at + size)], order)
+    return int.from_bytes(bytes(s._cells[at : at + size]), order)
 
 
 def _store(s: Any, offset: Any, value: Integer, size: int, order: Any) -> None:
@@ -332,8 +329,8 @@ def _store(s: Any, offset: Any, value: Integer, size: int, order: Any) -> None:
     start = _end(offset)
     if start + size > s._length:
         raise Trap(TrapKind.INDEX, start, s._length)
-    for i, byte in enumerate(int(value).to_bytes(size, order), s._start + start):
-        s._cells[i] = u8(byte)
+    at = s._start + start
+    s._cells[at : at + size] = [u8(byte) for byte in int(value).to_bytes(size, order)]
 
 
 def _load_or_ask(name: str, s: Any, offset: Any, kind: Any, order: str) -> Any:

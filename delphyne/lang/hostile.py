@@ -33,7 +33,7 @@ class Tainted(Generic[T]):
         """The number where it is below `limit`, else None; a processor that guesses sees 0 at worst."""
         if self._raw >= limit:
             return None
-        return T.wrap(nospec(u64(self._raw), u64(limit)))  # type: ignore[no-any-return]
+        return T.wrap(nospec(u64(self._raw), u64(limit)))  # type: ignore[misc, no-any-return]
 
     def equals(self, other: T) -> bool:
         """Whether it is that number."""

@@ -108,7 +108,6 @@ class BootArray(Place, Generic[T]):
             raise TypeError("BootArray[T]() needs its element type")
         self._cells: Any = None
         self._length = 0
-        self._address = 0
 
     def __class_getitem__(cls, item: Any) -> Any:
         if isinstance(item, TypeVar):
@@ -124,9 +123,8 @@ class BootArray(Place, Generic[T]):
         if self._cells is not None:
             raise Trap(TrapKind.ASSERT, 0, 0)
         found = current.find_machine()
-        self._address, self._length = int(address), int(length)
-        cells = found.cells_at(self._item, self._address, self._length) if found is not None else None
-        self._cells = LazyCells(self._item, self._length) if cells is None else cells
+        self._length = int(length)
+        self._cells = LazyCells(self._item, self._length) if found is None else found.attach(self, int(address))
 
     def detach(self) -> None:
         """Forgets `attach`: what a test does between two boots."""

@@ -32,7 +32,7 @@ class TrapKind(Enum):
     """`unreachable()` was reached: 0, 0."""
 
 
-class Trap(Exception):  # noqa: N818 - the language's word
+class Trap(Exception):
     """A trap of `kind` with its two operands, as the report at EL2 would print them."""
 
     def __init__(self, kind: TrapKind, a: int, b: int) -> None:

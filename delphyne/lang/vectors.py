@@ -93,7 +93,7 @@ def v128_load(s: View[u8], offset: Index) -> V128:
     if start + 16 > s._length:
         raise Trap(TrapKind.INDEX, start, s._length)
     at = s._start + start
-    return V128(int.from_bytes([int(s._cells[i]) for i in range(at, at + 16)], "little"))
+    return V128(int.from_bytes(bytes(s._cells[at : at + 16]), "little"))
 
 
 def v128_store(s: Slice[u8], offset: Index, v: V128) -> None:
@@ -101,8 +101,8 @@ def v128_store(s: Slice[u8], offset: Index, v: V128) -> None:
     start = _end(offset)
     if start + 16 > s._length:
         raise Trap(TrapKind.INDEX, start, s._length)
-    for i, byte in enumerate(v._v.to_bytes(16, "little"), s._start + start):
-        s._cells[i] = u8(byte)
+    at = s._start + start
+    s._cells[at : at + 16] = [u8(byte) for byte in v._v.to_bytes(16, "little")]
 
 
 def v128_from_u64(low: u64, high: u64) -> V128:
