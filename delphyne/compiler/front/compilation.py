@@ -57,12 +57,27 @@ def _check_class(builder: Builder, module: source.Module, cls: type) -> None:
                 builder.check_body(found[1], None, member)
 
 
+def _build_time(module: source.Module) -> set[str]:
+    """Functions that run when the program is built: called by statements at the top level, and what those call."""
+    found: set[str] = set()
+    open_nodes: list[ast.AST] = [node for node in module.syntax.body if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr, ast.If, ast.For))]
+    while open_nodes:
+        for part in ast.walk(open_nodes.pop()):
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in module.functions and part.func.id not in found:
+                found.add(part.func.id)
+                open_nodes.append(module.functions[part.func.id])
+    return found
+
+
 def _check_module(builder: Builder, module: source.Module) -> None:
-    """Every function and method that the module defines."""
+    """Every function and method that the module defines, those that only run at build time left out."""
+    build_time = _build_time(module)
     for name, obj in list(vars(module.py).items()):
         if isinstance(obj, type) and obj.__module__ == module.name and name in module.classes:
             _check_class(builder, module, obj)
     for name in module.functions:
+        if name in build_time:
+            continue
         obj = vars(module.py).get(name)
         function = inspect.unwrap(obj) if callable(obj) else None
         if isinstance(function, python_types.FunctionType) and function.__module__ == module.name:
@@ -88,6 +103,11 @@ def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | No
 def compile_modules(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None = None) -> tree.Program:
     """The typed tree of these modules (dotted names or paths): of everything in them, or of what `roots` reach. Raises Refused."""
     return _build(names, roots).finish()
+
+
+def compile_paths(paths: Sequence[str | Path]) -> tree.Program:
+    """The typed tree of these files. Raises Refused."""
+    return compile_modules(paths)
 
 
 def compile_functions(functions: Sequence[Callable[..., Any]]) -> tree.Program:

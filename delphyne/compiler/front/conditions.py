@@ -76,8 +76,12 @@ def _bool_op(ctx: Context, node: ast.BoolOp) -> Tested:
 def _compare(ctx: Context, node: ast.Compare) -> Tested:
     if len(node.ops) == 1 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
         right = node.comparators[0]
+        positive = isinstance(node.ops[0], ast.Is)
         if isinstance(right, ast.Constant) and right.value is None:
-            return _is_none(ctx, node, isinstance(node.ops[0], ast.Is))
+            return _is_none(ctx, node, positive)
+        left = _whole(ctx, node.left)
+        if isinstance(left.ty, tree.OptionT) and isinstance(left.ty.item, tree.EnumT):
+            return _is_member(ctx, node, left, positive)
     expr = _chain(ctx, node)
     return expr, ctx.state, ctx.state
 
@@ -196,6 +200,20 @@ def _is_none(ctx: Context, node: ast.Compare, positive: bool) -> Tested:
         return (tree.Not(some, types.BOOL, loc) if positive else some), ctx.state, ctx.state
     full, empty = _with_step(ctx, variable[0], Step.SOME), _with_step(ctx, variable[0], Step.NONE)
     return (tree.Not(some, types.BOOL, loc), empty, full) if positive else (some, full, empty)
+
+
+def _is_member(ctx: Context, node: ast.Compare, left: Value, positive: bool) -> Tested:
+    """`x is State.A` where x may be None: it is there, and it is that member."""
+    loc = ctx.loc(node)
+    variable = _narrowable(ctx, node.left)
+    member = expressions.value(ctx, node.comparators[0], left.ty.item)
+    keep, again = operands.bind(ctx, left)
+    same = tree.Compare(tree.CmpOp.EQ, tree.OptionItem(again, left.ty.item, loc), member.expr, types.BOOL, loc)
+    expr: tree.Expr = tree.ShortCircuit(True, tree.IsSome(keep, types.BOOL, loc), same, types.BOOL, loc)
+    yes, no = ctx.state, ctx.state
+    if variable is not None:
+        yes = _with_step(ctx, variable[0], Step.SOME)
+    return (expr, yes, no) if positive else (tree.Not(expr, types.BOOL, loc), no, yes)
 
 
 def _whole(ctx: Context, node: ast.expr) -> Value:

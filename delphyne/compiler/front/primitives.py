@@ -248,6 +248,13 @@ RULES: dict[str, Rule] = {}
 """The primitives by the name under which `delphyne.lang` exports them (see `subset`)."""
 
 
+def _log_format(ctx: Context, node: ast.Call, name: str) -> Operand:
+    (argument,) = plain_arguments(ctx, node, name, 1)
+    number = expressions.value(ctx, argument, types.U64)
+    option = tree.OptionT(types.BYTES)
+    return Value(tree.Builtin(name, [number.expr], option, ctx.loc(node)), option)
+
+
 def rules() -> dict[str, Rule]:
     """The primitives of this module."""
     found: dict[str, Rule] = {
@@ -256,6 +263,7 @@ def rules() -> dict[str, Rule]:
         "count_trailing_zeros": _one,
         "declassify": _declassify,
         "log": messages.log,
+        "log_format": _log_format,
         "log_format": _log_format,
         "max": _two,
         "min": _two,
