@@ -38,7 +38,7 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
     names, single = _names(info.node)
     ctx = Context(builder, info, names=names, single_slots=single, simd=info.meta.simd, held=list(info.holds))
     loc = ctx.loc(info.node)
-    if info.meta.assembly:
+    if info.external:
         return functions.tree_function(info, {}, [], loc)
     for name, ty in info.params:
         ctx.declared[name] = ty
