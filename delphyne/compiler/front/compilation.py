@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import types as python_types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from delphyne.compiler import tree
 from delphyne.compiler.front import hints, diagnostics, source
 from delphyne.compiler.front.diagnostics import Diagnostic, Refused
 from delphyne.compiler.front.program import Builder
+
+_DEPTH = 20_000
+"""Python frames that checking may nest: callees are checked from inside their callers."""
 
 
 def _load(builder: Builder, names: Iterable[str | Path]) -> list[source.Module]:
@@ -87,6 +91,8 @@ def _check_module(builder: Builder, module: source.Module) -> None:
 def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None) -> Builder:
     builder = Builder()
     modules = _load(builder, names)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEPTH))
     try:
         if roots is None:
             for module in modules:
@@ -97,6 +103,8 @@ def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | No
     except diagnostics.Fault as fault:
         if fault.diagnostic is not None:
             builder.sink.add(fault.diagnostic)
+    finally:
+        sys.setrecursionlimit(limit)
     return builder
 
 

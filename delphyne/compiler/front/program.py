@@ -19,9 +19,6 @@ from delphyne.lang.meta import FunctionMeta, function_meta
 if TYPE_CHECKING:
     from delphyne.compiler.front.context import Context
 
-_DEPTH = 20_000
-"""Python frames that checking may nest: callees are checked from inside their callers."""
-
 
 @dataclass(slots=True)
 class Builder:
@@ -43,7 +40,6 @@ class Builder:
         self.records = Records(self)
         self.statics = Statics(self)
         types.forget()
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH))
 
     # --- modules -----------------------------------------------------------------------------------------------------------------
 
