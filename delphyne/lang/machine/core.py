@@ -350,7 +350,7 @@ class Machine:
         """The frame at `pa` holds a table no longer; fails while any CPU may still walk it or remembers what it said."""
         frame = pa & ~(FRAME - 1)
         for cpu, entry in self.translations():
-            if any(frame <= at < frame + FRAME for at in entry.read_from):
+            if entry.reaches_table(frame) or any(frame <= at < frame + FRAME for at in entry.read_from):
                 raise StaleTranslation(f"table at {frame:#x} is retired while CPU {cpu.number} holds {entry}")
         self.live_tables.discard(frame)
 

@@ -91,7 +91,8 @@ class MemoryCells(LazyCells):
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(index, slice):
             start = index.indices(self._length)[0]
-            self.places.write(self.address + start * self._size, b"".join(encode(self._item, x) for x in value))
+            data = bytes(value) if self._item is u8 else b"".join(encode(self._item, x) for x in value)
+            self.places.write(self.address + start * self._size, data)
         else:
             self._assignable(value)
             self.places.write(self.address + index * self._size, encode(self._item, value))

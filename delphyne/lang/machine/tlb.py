@@ -27,7 +27,7 @@ class Kind(Enum):
     EL2_TABLE = "EL2 table"
     """Where the next-level table for a range of EL2's addresses is."""
     EL1_TABLE = "stage 1 table"
-    """Where (as an IPA) the next-level stage-1 table for a range of EL1's addresses is."""
+    """Where the next-level stage-1 table for a range of EL1's addresses is, both stages in one."""
 
 
 TABLES = (Kind.STAGE2_TABLE, Kind.EL2_TABLE, Kind.EL1_TABLE)
@@ -78,6 +78,10 @@ class Entry:
         """Whether it leads to any byte of these; for a table entry, whether the table is there."""
         length = 4096 if self.kind in TABLES else self.size
         return self.output < frame + size and frame < self.output + length
+
+    def reaches_table(self, frame: int) -> bool:
+        """Whether it says that a table is in this frame."""
+        return self.kind in TABLES and self.reaches(frame, 4096)
 
     def __str__(self) -> str:
         return f"{self.kind.value} entry {self.base:#x}+{self.size:#x} -> {self.output:#x} (vmid {self.vmid}, level {self.level})"

@@ -223,25 +223,25 @@ class Walker:
         vmid, asid = (0, None) if is_el2 else (self.registers.vmid, self.registers.asid)
         cacheable = field(control, 9, 8) != 0
         start = level = 4 - (width - 12 + 8) // 9
-        table = ttbr & 0x0000_FFFF_FFFF_FFFE
         read_from: dict[int, int] = {}
         limits = Attributes()
         if va >> width and is_el2:
             raise GuestFault(FaultKind.TRANSLATION, 1, 0, va)
         known = self.tlb.find(kind, vmid, asid, va)
-        if known is not None:
+        if known is None:
+            table = self._table(ttbr & 0x0000_FFFF_FFFF_FFFE, is_el2, read_from)
+        else:
             table, level, read_from, limits = known.output, known.level, dict(known.read_from), known.attributes
         while True:
-            at = table if is_el2 else self._through_stage2(table, read_from)
             low = 12 + 9 * (3 - level)
             index = field(va, (width if level == start else low + 9) - 1, low)
             if is_el2:
-                self.live(at + 8 * index)
-            descriptor = self._descriptor(at + 8 * index, cacheable, read_from, 1, level, va, False)
+                self.live(table + 8 * index)
+            descriptor = self._descriptor(table + 8 * index, cacheable, read_from, 1, level, va, False)
             base = va & ~(block_size(level) - 1)
             if _is_leaf(descriptor, level, 1, va, False):
                 break
-            table, level = descriptor & ADDRESS, level + 1
+            table, level = self._table(descriptor & ADDRESS, is_el2, read_from), level + 1
             not_executable = field(descriptor, 60, 60) if is_el2 else field(descriptor, 59, 59)
             limits = limits.both(Attributes(writable=not field(descriptor, 62, 62), executable=not not_executable))
             self.tlb.add(Entry(kind, vmid, asid, base, block_size(level - 1), table, level, limits, dict(read_from)))
@@ -254,11 +254,13 @@ class Walker:
         output = descriptor & ADDRESS & ~(block_size(level) - 1)
         return Found(base, block_size(level), output, level, limits.both(own), read_from, is_el2 or not descriptor & NOT_GLOBAL)
 
-    def _through_stage2(self, table: int, read_from: dict[int, int]) -> int:
-        """Where a stage-1 table is; its stage-2 descriptors take part in the translation that is being found."""
-        found = self.stage2(table, Access.READ, on_walk=True)
+    def _table(self, address: int, is_el2: bool, read_from: dict[int, int]) -> int:
+        """Where a stage-1 table is: for EL1 through stage 2, whose descriptors then take part in the translation that is being found."""
+        if is_el2:
+            return address
+        found = self.stage2(address, Access.READ, on_walk=True)
         read_from.update(found.read_from)
-        return found.at(table)
+        return found.at(address)
 
 
 def _is_leaf(descriptor: int, level: int, stage: int, address: int, on_walk: bool) -> bool:
