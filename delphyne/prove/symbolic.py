@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import z3  # type: ignore[import-untyped]
 
+from delphyne.lang import arrays
 from delphyne.lang.bitfields import BitField, Bits
 from delphyne.lang.enums import SizedEnum
 from delphyne.lang.ints import PLAIN, Integer, u8, u16, u32, u64
@@ -347,6 +348,23 @@ def _field_put(raw: Any, value: Any, field: BitField) -> Any:
     return integer(z3.Concat(*parts) if len(parts) > 1 else parts[0], _class_of(raw))
 
 
+def _nospec(index: Any, limit: Any) -> Any:
+    return index if index < limit else u64(0)
+
+
+def _store(place: Any, index: Any, value: Any) -> None:
+    place[plain(index)] = value
+
+
+def _on_bytes(name: str) -> Any:
+    """A load or store of several bytes: each offset that is possible, on a path of its own."""
+
+    def run(*args: Any) -> Any:
+        return getattr(arrays, name)(*(plain(argument) for argument in args))
+
+    return run
+
+
 FUNCTIONS: dict[str, Any] = {
     "convert": _convert,
     "wrap": _wrap,
@@ -366,4 +384,10 @@ FUNCTIONS: dict[str, Any] = {
     "enum_of": _enum_of,
     "field_get": _field_get,
     "field_put": _field_put,
+    "nospec": _nospec,
+    "index": lambda place, index: place[plain(index)],
+    "slice": lambda place, low, high: place[plain(low) : plain(high)],
+    "store": _store,
+    **{name: _on_bytes(name) for name in (f"{what}_{end}{bits}" for what in ("load", "store") for end in ("be", "le") for bits in (16, 32, 64))},
 }
+"""Places that are no solver's arrays are indexed by each number that is possible, on a path of its own."""
