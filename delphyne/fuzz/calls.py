@@ -11,6 +11,7 @@ from delphyne.fuzz.shapes import (
     PoolOf,
     Result,
     Shape,
+    Slice,
     Tuple,
     Unit,
     is_place,
@@ -35,10 +36,10 @@ class Calls(Control):
             name = self.fresh("v")
             self.write(f"{name} = {text}")
             self.declare(name, routine.result)
-        elif is_place(routine.result):
+        elif is_place(routine.result) or isinstance(routine.result, Slice):
             name = self.fresh("r")
             self.write(f"{name} = {text}")
-            self.declare(name, routine.result)
+            self.declare(name, routine.result, not isinstance(routine.result, Slice) or routine.result.writable)
         else:
             self.write(text)
         return False
@@ -56,20 +57,28 @@ class Calls(Control):
 
     def unwrap(self, name: str, item: Shape) -> None:
         """Asks whether `name` is None, in one of the three ways."""
-        choices = self.choices
-        kind = choices.below(3)
+        kind = self.choices.below(3)
         if kind == 0:
             self.write(f"if {name} is not None:")
-            self.narrowed(name, item, 4)
-        elif kind == 1:
-            self.write(f"if {name} is None:")
-            self.nested(lambda: self.block(2))
+            if self.narrowed(name, item, 4):
+                self.hide(name)
+            return
+        self.write(f"if {name} is None:")
+        if kind == 1:
+            ended = [False]
+
+            def fill() -> None:
+                self.hide(name)
+                ended.append(self.block(2))
+
+            self.nested(fill)
             self.write("else:")
-            self.narrowed(name, item, 4)
-        else:
-            self.write(f"if {name} is None:")
-            self.nested(lambda: self.write(self.way_out()))
-            self.rename(name, item)
+            if self.narrowed(name, item, 4) or ended[-1]:
+                self.hide(name)
+            return
+        self.nested(lambda: self.write(self.way_out()))
+        self.rename(name, item)
+        self.hide(name)
 
     def rename(self, name: str, item: Shape) -> None:
         """From here on `name` is known to hold its item; assigned to a name of its own, as the narrowing ends where this block ends."""

@@ -17,11 +17,11 @@ class Control(Writer):
     def branch(self) -> bool:
         """if, elif, else."""
         choices = self.choices
-        self.write(f"if {self.boolean(DEPTH)}:")
+        self.write(f"if {self.test(DEPTH)}:")
         ends = [False]
         self.nested(lambda: ends.append(self.block(4)))
         if choices.chance(25):
-            self.write(f"elif {self.boolean(DEPTH - 1)}:")
+            self.write(f"elif {self.test(DEPTH - 1)}:")
             self.nested(lambda: self.block(3))
             ends.append(False)
         if choices.chance(50):
@@ -71,7 +71,7 @@ class Control(Writer):
         self.write(f"{name} = u64(0)")
         most = 1 + self.choices.below(5)
         forever = self.choices.chance(30)
-        self.write("while True:" if forever else f"while {name} < {most} and {self.boolean(2)}:")
+        self.write("while True:" if forever else f"while {name} < {most} and {self.test(2)}:")
 
         def fill() -> None:
             self.write(f"{name} += 1")
@@ -88,8 +88,8 @@ class Control(Writer):
     def leave(self) -> bool:
         """Return, break or continue, under a condition or not."""
         choices = self.choices
-        if self.level == 1 or choices.chance(50):
-            self.write(f"if {self.boolean(DEPTH - 1)}:")
+        if self.level == 1 or not self.early or choices.chance(50):
+            self.write(f"if {self.test(DEPTH - 1)}:")
             self.nested(lambda: self.write(self.way_out()))
             return False
         self.write(self.way_out())
@@ -129,6 +129,6 @@ class Control(Writer):
         self.held = (*before, rank)
         self.takes.add(rank)
         ended = [False]
-        self.nested(lambda: ended.append(self.block(6)))
+        self.hide(*self.nested(lambda: ended.append(self.block(6))))
         self.held = before
         return ended[-1]

@@ -138,7 +138,7 @@ class Declarer:
         while low < bits and len(fields) < 5:
             width = min(1 + choices.below(14), bits - low)
             kind: Int | Bool | Enumeration
-            enums = [enum for enum in self.draft.enums if enum.bits >= width]
+            enums = [enum for enum in self.draft.enums if enum.bits >= width and all(number < 1 << width for _, number in enum.members)]
             if width == 1 or choices.chance(20):
                 kind, width = BOOL, 1
             elif enums and choices.chance(30):
@@ -195,25 +195,34 @@ class Declarer:
             fields.append((f"f{len(fields)}", Atomic(choices.pick((64, 32)))))
         return Struct(f"S{len(self.draft.structs)}", tuple(fields))
 
+    def _contents(self, shape: Int) -> tuple[Shape, str]:
+        """An array type and the source of such an array that is not zero."""
+        numbers = [edge_number(self.choices, shape.bits) for _ in range(1 + self.choices.below(8))]
+        table = Array(shape, len(numbers))
+        return table, f"{table.text}.of({numbers})"
+
     def _static(self) -> Static:
         choices, draft = self.choices, self.draft
         index = len(draft.statics)
+        shape_: Shape
         kind = choices.below(10)
         if kind < 2 or not draft.locks:
             if kind % 2 == 0:
                 atomic = Atomic(choices.pick((64, 32)))
                 return Static(f"A{index}", atomic, None, True, f"A{index}", f"A{index}: Final = {atomic.text}()")
-            shape = choices.pick(INTS)
-            numbers = [edge_number(choices, shape.bits) for _ in range(1 + choices.below(8))]
-            table = Array(shape, len(numbers))
-            return Static(f"T{index}", table, None, False, f"T{index}", f"T{index}: Final = constant({table.text}.of({numbers}))")
+            table, contents = self._contents(choices.pick(INTS))
+            keeper = choices.pick(("constant", "frozen"))
+            return Static(f"T{index}", table, None, False, f"T{index}", f"T{index}: Final = {keeper}({contents})")
         lock = choices.pick(draft.locks)
+        if kind == 2:
+            shape_, contents = self._contents(choices.pick(INTS))
+            return Static(f"G{index}", shape_, lock, True, f"G{index}", f"G{index}: Final = guarded(LOCK{lock}, {contents})")
         if kind < 7 or not draft.structs:
-            shape_: Shape = Array(self._item(1), choices.pick((4, 8, 2, 3, 5)))
+            shape_ = Array(self._item(1), choices.pick((4, 8, 2, 3, 5)))
         elif kind == 7:
             pool = PoolOf(choices.pick(draft.structs), choices.pick((2, 1, 3)))
             return Static(f"P{index}", pool, lock, True, f"P{index}", f"P{index}: Final = guarded(LOCK{lock}, {pool.text}())")
-        elif kind == 8:
+        elif kind == 8 and not any(static.root.endswith(".mine()") for static in draft.statics):
             struct = choices.pick(draft.structs)
             return Static(f"CPUS{index}", struct, None, True, f"CPUS{index}.mine()", f"CPUS{index}: Final = per_cpu({struct.text}, 2)")
         else:

@@ -22,14 +22,13 @@ from delphyne.fuzz.shapes import (
     Bool,
     Enumeration,
     Field,
-    Handle,
     Int,
     Option,
     Path,
     Shape,
     Slice,
-    Struct,
     Value,
+    is_place,
     paths,
 )
 
@@ -97,6 +96,8 @@ class Expressions(Scope):
             (6, lambda: self._taken_apart(shape, depth) or self.leaf(shape)),
             (4, lambda: self._unwrapped(shape, depth) or self.leaf(shape)),
             (4, lambda: self._in_memory(shape, depth) or self.leaf(shape)),
+            (2, lambda: self._secret(shape, depth)),
+            (2, lambda: self._address(depth) if shape == U64 else self.leaf(shape)),
         ]
         return self.choices.weighted(makers)()
 
@@ -167,47 +168,40 @@ class Expressions(Scope):
         return f"{name}({inner})"
 
     def _conditional(self, shape: Shape, depth: int) -> str:
-        then, test, other = self.expression(shape, depth - 1), self.boolean(depth - 1), self.expression(shape, depth - 1)
+        asked = len(self.asked)
+        test = self.boolean(depth - 1)
+        then, other = (self.after(asked, lambda: self.expression(shape, depth - 1)) for _ in range(2))
         return f"({then} if {test} else {other})"
 
     def _taken_apart(self, shape: Int, depth: int) -> str | None:
-        """A number out of an enum, a bit field or a value."""
+        """A number out of an enum, a bit field or a value; or a length."""
         choices, draft = self.choices, self.draft
-        makers: list[Maker] = []
-        for enum in draft.enums:
-            if enum.bits == shape.bits:
-                makers.append(lambda enum=enum: f"{self.enumeration(enum, depth - 1)}.raw")
+        parts: list[tuple[Shape, str]] = [(enum, "raw") for enum in draft.enums if enum.bits == shape.bits]
         for bit_class in draft.bit_classes:
-            if bit_class.bits == shape.bits:
-                makers.append(lambda bit_class=bit_class: f"{self.bit_class(bit_class, depth - 1)}.raw")
-            for part in bit_class.fields:
-                if part.type == shape:
-                    makers.append(lambda bit_class=bit_class, part=part: f"{self.bit_class(bit_class, depth - 1)}.{part.name}")
+            parts += [(bit_class, "raw")] if bit_class.bits == shape.bits else []
+            parts += [(bit_class, part.name) for part in bit_class.fields if part.type == shape]
         for value in draft.values:
-            for method in value.methods:
-                if method.result == shape and method.kind == "property":
-                    makers.append(lambda value=value, method=method: f"{self.value(value, depth - 1)}.{method.name}")
-                elif method.result == shape:
-                    makers.append(lambda value=value, method=method: self._method(value, method.name, method.kind, shape, depth))
-            for name, part_shape in value.fields:
-                if part_shape == shape:
-                    makers.append(lambda value=value, name=name: f"{self.value(value, depth - 1)}.{name}")
-        if shape == U64:
-            makers += [lambda root=root: f"{root}.length" for root, of, _ in self.roots() if isinstance(of, Slice | Array)]
-        return choices.pick(makers)() if makers else None
-
-    def _method(self, value: Value, name: str, kind: str, shape: Int, depth: int) -> str:
-        holder = value.text if kind == "static" else self.value(value, depth - 1)
-        return f"{holder}.{name}({self.integer(shape, depth - 1)})"
+            parts += [(value, name) for name, part_shape in value.fields if part_shape == shape]
+            parts += [(value, method.name) for method in value.methods if method.result == shape]
+        lengths = [root for root, of, _ in self.roots() if isinstance(of, Slice | Array)] if shape == U64 else []
+        if lengths and choices.chance(30):
+            return f"{choices.pick(lengths)}.length"
+        if not parts:
+            return None
+        holder, name = choices.pick(parts)
+        kinds = {method.name: method.kind for method in holder.methods} if isinstance(holder, Value) else {}
+        kind = kinds.get(name, "property")
+        owner = holder.text if kind == "static" else self.expression(holder, depth - 1)
+        return f"{owner}.{name}" if kind == "property" else f"{owner}.{name}({self.integer(shape, depth - 1)})"
 
     def _unwrapped(self, shape: Int, depth: int) -> str | None:
         names = [variable.name for variable in self.scope if variable.shape == Option(shape)]
         if not names:
             return None
         name = self.choices.pick(names)
-        if self.choices.chance(40):
-            return f"({self.integer(shape, depth - 1)} if {name} is None else {name})"
-        return f"({name} if {name} is not None else {self.integer(shape, depth - 1)})"
+        self.asked.append(name)
+        other = self.after(len(self.asked) - 1, lambda: self.integer(shape, depth - 1))
+        return f"({other} if {name} is None else {name})" if self.choices.chance(40) else f"({name} if {name} is not None else {other})"
 
     def _in_memory(self, shape: Int, depth: int) -> str | None:
         """A number read from bytes, or by an atomic operation."""
@@ -222,6 +216,34 @@ class Expressions(Scope):
         offset = str(choices.below(4)) if choices.chance(60) else f"({self.integer(U64, depth - 1)} & 3)"
         offset = f"u64({offset})" if offset.isdigit() else offset
         return f"load_{end}{shape.bits}({source}, {offset})"
+
+    def _secret(self, shape: Int, depth: int) -> str:
+        """A number that was secret for a while."""
+        choices = self.choices
+        hidden = f"secret({self.integer(shape, depth - 1)})"
+        kind = choices.below(4)
+        if kind == 0:
+            return f"declassify({hidden} {choices.pick(('^', '&', '|'))} {self.integer(shape, depth - 1)})"
+        if kind == 1:
+            return f"declassify(wrap_add({hidden}, secret({self.integer(shape, depth - 1)})))"
+        if kind == 2:
+            return f"declassify(rotate_right({hidden}, {literal(choices.below(shape.bits), shape)}))"
+        return f"declassify(~({hidden} {choices.pick(('<<', '>>'))} {choices.below(shape.bits)}))"
+
+    def _address(self, depth: int) -> str:
+        """A number from arithmetic on addresses, or clamped against speculation."""
+        choices = self.choices
+        kind = choices.below(5)
+        left, right = self.integer(U64, depth - 1), self.integer(U64, depth - 1)
+        name = choices.pick(("Pa", "Ipa", "Va"))
+        if kind == 0:
+            return f"nospec({left}, {right})"
+        if kind == 1:
+            return f"({name}({left} >> 1) + ({right} >> 1)).raw"
+        if kind == 2:
+            return f"({name}({left}) - {name}({right}))" if choices.chance(RISK) else f"({name}({left} | {1 << 63}) - {name}({right} >> 1))"
+        size = 1 << choices.below(20)
+        return f"{name}({left}).{choices.pick(('align_down', 'align_up'))}({literal(size, U64)}).raw"
 
     def _bytes(self, depth: int) -> str:
         """A view of bytes, most often long enough for a number of 64 bits at offset 3."""
@@ -251,27 +273,44 @@ class Expressions(Scope):
         """A condition."""
         choices = self.choices
         if depth <= 0:
-            text = self.readable(BOOL, 0) if choices.chance(70) else None
+            kind = choices.below(4)
+            text = self.readable(BOOL, 0) if kind else None
+            if text is None and kind > 1:
+                return self._comparison(1)
             return text or choices.pick(("False", "True"))
         makers: list[tuple[int, Maker]] = [
             (4, lambda: self.boolean(0)),
             (12, lambda: self._comparison(depth)),
             (4, lambda: self._chained(depth)),
-            (8, lambda: f"({self.boolean(depth - 1)} {choices.pick(('and', 'or'))} {self.boolean(depth - 1)})"),
+            (8, lambda: self._both_or_one(depth)),
             (3, lambda: f"(not {self.boolean(depth - 1)})"),
             (5, lambda: self._equality(depth)),
             (2, lambda: self._conditional(BOOL, depth)),
             (3, lambda: f"note1({self.boolean(depth - 1)})"),
             (4, lambda: self.called(BOOL, depth) or self._comparison(depth)),
             (4, lambda: self._presence(depth) or self._comparison(depth)),
+            (1, lambda: f"({self._bytes_equal(depth)})"),
         ]
         return choices.weighted(makers)()
+
+    def _both_or_one(self, depth: int) -> str:
+        asked = len(self.asked)
+        left = self.boolean(depth - 1)
+        return f"({left} {self.choices.pick(('and', 'or'))} {self.after(asked, lambda: self.boolean(depth - 1))})"
 
     def _comparison(self, depth: int) -> str:
         shape = self.choices.pick(INTS)
         sign = self.choices.pick(("==", "!=", "<", "<=", ">", ">="))
         left, right = self.integer(shape, depth - 1), self.operand(shape, depth - 1)
         return f"({left} {sign} {right})"
+
+    def _bytes_equal(self, depth: int) -> str:
+        """A comparison of bytes in constant time."""
+        known = self.reference(BYTES, writable=False)
+        if known is None:
+            return self._comparison(depth)
+        low = self.choices.below(BYTES.length)
+        return f"secret_equal({known}[{low}:], {self.reference(BYTES, writable=False)}[:{BYTES.length - low}])"
 
     def _chained(self, depth: int) -> str:
         shape = self.choices.pick(INTS)
@@ -281,16 +320,15 @@ class Expressions(Scope):
 
     def _equality(self, depth: int) -> str:
         choices, draft = self.choices, self.draft
-        makers: list[Maker] = [lambda: f"({self.boolean(depth - 1)} {choices.pick(('==', '!='))} {self.boolean(depth - 1)})"]
-        for enum in draft.enums:
-            makers.append(lambda enum=enum: f"({self.enumeration(enum, depth - 1)} {choices.pick(('==', '!=', 'is'))} {enum.text}.M0)")
+        sides: list[tuple[Shape, tuple[str, ...]]] = [(BOOL, ("==", "!="))]
+        sides += [(enum, ("==", "!=", "is")) for enum in draft.enums]
+        sides += [(bit_class, ("==", "!=")) for bit_class in draft.bit_classes]
         for value in draft.values:
-            makers.append(lambda value=value: f"({self.value(value, depth - 1)} {choices.pick(('==', '!='))} {self.value(value, depth - 1)})")
-            if any(method.kind == "<" for method in value.methods):
-                makers.append(lambda value=value: f"({self.value(value, depth - 1)} < {self.value(value, depth - 1)})")
-        for bit_class in draft.bit_classes:
-            makers.append(lambda of=bit_class: f"({self.bit_class(of, depth - 1)} == {self.bit_class(of, depth - 1)})")
-        return choices.pick(makers)()
+            sides.append((value, ("==", "!=", "<") if any(method.kind == "<" for method in value.methods) else ("==", "!=")))
+        shape, signs = choices.pick(sides)
+        left, sign = self.expression(shape, depth - 1), choices.pick(signs)
+        right = f"{shape.text}.M0" if sign == "is" else self.expression(shape, depth - 1)
+        return f"({left} {sign} {right})"
 
     def _presence(self, depth: int) -> str | None:
         """A question to an option, alone or before its item is used."""
@@ -301,10 +339,12 @@ class Expressions(Scope):
         variable = choices.pick(variables)
         assert isinstance(variable.shape, Option)
         item = variable.shape.item
+        self.asked.append(variable.name)
         if isinstance(item, Int) and choices.chance(60):
+            text = self.after(len(self.asked) - 1, lambda: self.integer(item, depth - 1))
             if choices.chance(50):
-                return f"({variable.name} is not None and {variable.name} >= {self.integer(item, depth - 1)})"
-            return f"({variable.name} is None or {variable.name} != {self.integer(item, depth - 1)})"
+                return f"({variable.name} is not None and {variable.name} >= {text})"
+            return f"({variable.name} is None or {variable.name} != {text})"
         return f"({variable.name} is {choices.pick(('None', 'not None'))})"
 
     # --- records ---------------------------------------------------------------------------------------------------------------
@@ -315,7 +355,11 @@ class Expressions(Scope):
         kind = choices.below(10)
         if kind >= 4 and (text := self.readable(shape, depth)) is not None:
             return text
-        if kind >= 8 and depth > 0:
+        if kind >= 2 and depth > 0:
+            fields = [(of, part.name) for of in self.draft.bit_classes for part in of.fields if part.type == shape]
+            if kind == 2 and fields:
+                of, name = choices.pick(fields)
+                return f"{self.bit_class(of, depth - 1)}.{name}"
             return self.called(shape, depth) or self._conditional(shape, depth)
         return f"{shape.text}.{choices.pick(shape.members)[0]}"
 
@@ -337,8 +381,8 @@ class Expressions(Scope):
 
     def _field_value(self, part: Field, depth: int) -> str:
         text = self.expression(part.type, depth - 1)
-        if isinstance(part.type, Int) and part.largest < part.type.largest and not self.choices.chance(RISK):
-            return f"{text} & {part.largest}"
+        if isinstance(part.type, Int) and part.largest < part.type.largest:
+            return f"{text} | 0" if self.choices.chance(RISK) else f"{text} & {part.largest}"
         return text
 
     def value(self, shape: Value, depth: int) -> str:
@@ -350,34 +394,40 @@ class Expressions(Scope):
         if kind >= 2 and depth > 0:
             if kind == 3 and any(method.kind == "+" for method in shape.methods):
                 return f"({self.value(shape, depth - 1)} + {self.value(shape, depth - 1)})"
-            return self.called(shape, depth) or self._conditional(shape, depth)
+            if kind == 2 and choices.below(3) == 0:
+                return self._conditional(shape, depth)
+            text = self.called(shape, depth)
+            if text is not None:
+                return text
         parts = [(name, self.expression(part, depth - 1)) for name, part in shape.fields]
         if choices.chance(30):
             turn = choices.below(len(parts))
             return f"{shape.text}({', '.join(f'{name}={text}' for name, text in parts[turn:] + parts[:turn])})"
         return f"{shape.text}({', '.join(text for _, text in parts)})"
 
-    def option(self, shape: Option, depth: int) -> str | None:
-        """Something that may be None: not an operand, but the whole right side of an assignment, an argument or a result."""
+    def option(self, shape: Option, depth: int) -> str:
+        """An argument or a result that may be None."""
+        item = shape.item
+        kind = self.choices.below(10)
+        if kind >= 5:
+            return self.uncertain(shape, depth) or "None"
+        if kind == 0:
+            return "None"
+        return (self.reference(item) if is_place(item) else self.expression(item, depth - 1)) or "None"
+
+    def uncertain(self, shape: Option, depth: int) -> str | None:
+        """What nobody knows beforehand to be None or not: a question that has only one answer is refused. None where there is no such thing."""
         choices = self.choices
         item = shape.item
         names = [variable.name for variable in self.scope if variable.shape == shape]
-        makers: list[tuple[int, Callable[[], str | None]]] = [(2, lambda: "None")]
+        makers: list[tuple[int, Callable[[], str | None]]] = [(4, lambda: self.called(shape, depth))]
         if names:
             makers.append((3, lambda: choices.pick(names)))
-        makers.append((4, lambda: self.called(shape, depth)))
-        if isinstance(item, Struct):
-            makers.append((4, lambda: self.reference(item)))
-        elif isinstance(item, Int):
-            makers.append((4, lambda: self.integer(item, depth)))
+        if isinstance(item, Int):
             makers.append((6, lambda: self._checked(item, depth)))
-        elif isinstance(item, Handle):
-            pass
-        else:
-            makers.append((3, lambda: self.expression(item, depth)))
-            if isinstance(item, Enumeration):
-                makers.append((4, lambda: self._member(item, depth)))
-        return choices.weighted(makers)() or "None"
+        elif isinstance(item, Enumeration):
+            makers.append((4, lambda: self._member(item, depth)))
+        return choices.weighted(makers)()
 
     def _checked(self, shape: Int, depth: int) -> str:
         name = self.choices.pick(("checked_add", "checked_sub", "checked_mul"))

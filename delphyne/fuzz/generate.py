@@ -65,7 +65,8 @@ class Generator:
                 return choices.pick(arrays)
         if kind == 5:
             return Option(choices.pick(INTS))
-        return choices.pick([U64, *INTS, BOOL, *draft.enums, *draft.bit_classes, *draft.values])
+        scalars: list[Shape] = [U64, *INTS, BOOL, *draft.enums, *draft.bit_classes, *draft.values]
+        return choices.pick(scalars)
 
     def _result(self) -> Shape:
         choices, draft = self.choices, self.draft
@@ -80,8 +81,11 @@ class Generator:
         if kind == 6:
             return Option(choices.pick(scalars[:5] + list(draft.values)))
         if kind < 9:
-            return Result(UNIT if choices.chance(30) else choices.pick(scalars))
-        return choices.pick(draft.structs) if draft.structs else UNIT
+            return Result(UNIT if choices.chance(30) else choices.pick([*scalars, *draft.structs]))
+        if not draft.structs:
+            return Slice(choices.pick((U8, *INTS)), choices.chance(60))
+        struct = choices.pick(draft.structs)
+        return struct if choices.below(2) == 0 else Option(struct)
 
     def _routine(self, name: str) -> Routine:
         choices = self.choices
@@ -90,14 +94,16 @@ class Generator:
         for index in range(choices.below(5)):
             shape = params[-1][1] if params and choices.chance(25) else self._parameter()
             params.append((f"x{index}", shape))
-        if is_place(result) and not any(shape == result for _, shape in params):
-            params.append((f"x{len(params)}", result))
+        answered = result.item if isinstance(result, Option | Result) else result
+        refers = is_place(answered) or isinstance(answered, Slice)
+        if refers and not any(shape == answered for _, shape in params):
+            params.append((f"x{len(params)}", answered))
         held = tuple(rank for rank in self.draft.locks if choices.chance(30))
         body = Statements(self.draft, choices, result, budget=3 + choices.below(12))
         body.held = held
         for param, shape in params:
             body.declare(param, shape, writable=not isinstance(shape, Slice) or shape.writable, fixed=True)
-        body.answers = [param for param, shape in params if shape == result]
+        body.answers = [param for param, shape in params if shape == answered]
         if not body.block(8):
             body.finish()
         if not body.lines:
@@ -109,6 +115,7 @@ class Generator:
 
     def _entry(self) -> Statements:
         body = Statements(self.draft, self.choices, U64, budget=12 + self.choices.below(40))
+        body.early = False
         body.write("d = u64(0)")
         for name, text, shape in (("a", None, INTS[3]), ("b", None, INTS[3]), ("c", "u32.wrap(a)", INTS[2]), ("e", "u8.wrap(b)", INTS[0])):
             if text:

@@ -24,7 +24,7 @@ class Memory(Calls):
     """Adds operations on whole places."""
 
     def bulk(self) -> bool:
-        """copy_from, fill."""
+        """copy_from, fill, wipe."""
         choices = self.choices
         kind = choices.below(4)
         if kind == 0:
@@ -118,10 +118,10 @@ class Memory(Calls):
         choices = self.choices
         kind = choices.below(4)
         if kind == 0:
-            self.write(f'assert {self.boolean(2)} or {self.boolean(2)}, "said to hold"')
+            self.write(f'assert {self.test(2)} or {self.test(2)}, "said to hold"')
         elif kind == 1:
-            self.write(f'assert {self.boolean(2)}, "claimed"')
+            self.write(f'assert {self.test(2)}, "claimed"')
         else:
-            self.write(f"if {self.boolean(1)} and {self.boolean(2)}:")
+            self.write(f"if {self.test(1)} and {self.test(2)}:")
             self.nested(lambda: self.write("unreachable()"))
         return False

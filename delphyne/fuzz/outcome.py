@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trapped:
-    """A trap: the name of its kind, its line in the program's source, and its two operands."""
+    """A trap: the name of its kind, the file and line where it was written, and its two operands."""
 
     kind: str
-    line: int
+    place: str
     a: int
     b: int
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.kind} ({self.a:#x}, {self.b:#x}) at line {self.line}"
+        return f"{self.kind} ({self.a:#x}, {self.b:#x}) at {self.place}"
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,19 @@ import importlib.util
 import sys
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from delphyne.fuzz.generate import Program
 from delphyne.fuzz.outcome import Outcome, Trapped
-from delphyne.lang import Trap, TrapKind
+from delphyne.lang import Trap, TrapKind, address, hostile, pool, u64
 from delphyne.lang.locks import forget_held_locks
+
+COMPILED_LIBRARY = (str(address.__file__), str(hostile.__file__), str(pool.__file__))
+"""Files of the language that are written in the language itself."""
+LIBRARY_NAMES = frozenset(Path(file).name for file in COMPILED_LIBRARY)
 
 
 @contextmanager
@@ -32,36 +37,52 @@ def imported(path: Path) -> Iterator[types.ModuleType]:
         del sys.modules[path.stem]
 
 
+Call = Callable[[Any, list[Any]], Any]
+"""Calls a function of the program with these arguments."""
+
+
 def run(program: Program, path: Path) -> list[Outcome]:
     """The outcome for each input. `path` holds the program's source."""
-    return [_run_once(path, pair) for pair in program.inputs]
+    return run_with(program, path, lambda function, arguments: function(*arguments), "CPython")
 
 
-def _run_once(path: Path, pair: tuple[int, int]) -> Outcome:
+def run_with(program: Program, path: Path, call: Call, way: str) -> list[Outcome]:
+    """The outcome for each input, where `call` decides what the program computes with."""
+    return [_run_once(path, pair, call, way) for pair in program.inputs]
+
+
+def _run_once(path: Path, pair: tuple[int, int], call: Call, way: str) -> Outcome:
     try:
         with imported(path) as module:
-            return call(module, path, pair)
+            return _outcome(module, path, pair, call)
     except Exception as error:
-        return Outcome(broken=f"CPython: {type(error).__name__}: {error} at line {_line(error, path)}")
+        return Outcome(broken=f"{way}: {type(error).__name__}: {error} at {_place(error, path)}")
 
 
-def call(module: types.ModuleType, path: Path, pair: tuple[int, int]) -> Outcome:
+def _outcome(module: types.ModuleType, path: Path, pair: tuple[int, int], call: Call) -> Outcome:
     """Run and ask for the checksum; raises whatever is no trap."""
-    from delphyne.lang import u64
-
     result: int | Trapped
     try:
-        result = int(module.run(u64(pair[0]), u64(pair[1])))
+        result = int(call(module.run, [u64(pair[0]), u64(pair[1])]))
     except Trap as trap:
-        result = Trapped(trap.kind.name, _line(trap, path), trap.a, trap.b)
+        result = Trapped(trap.kind.name, _place(trap, path), trap.a, trap.b)
     except AssertionError as error:
-        result = Trapped(TrapKind.ASSERT.name, _line(error, path), 0, 0)
+        result = Trapped(TrapKind.ASSERT.name, _place(error, path), 0, 0)
     finally:
         forget_held_locks()
-    return Outcome(result, int(module.checksum()))
+    return Outcome(result, int(call(module.checksum, [])))
 
 
-def _line(error: BaseException, path: Path) -> int:
-    """The deepest line of the program itself: what the language's own library does is its caller's."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return (lines[-1] if lines else None) or 0
+def _place(error: BaseException, path: Path) -> str:
+    """The deepest line of what is compiled: of the program, or of that part of the language's library which is written in the language."""
+    files = (str(path), *COMPILED_LIBRARY)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not frames and error.__context__ is not None:
+        return _place(error.__context__, path)
+    return place(frames[-1].filename, frames[-1].lineno or 0) if frames else "nowhere"
+
+
+def place(file: str, line: int) -> str:
+    """A file and a line, the folder and the name of a temporary file left out."""
+    name = Path(file).name
+    return f"{name}:{line}" if name in LIBRARY_NAMES else f"line {line}"

@@ -51,6 +51,7 @@ class Scope:
         self.takes: set[int] = set()
         self.rounds = 1
         self.cost = 0
+        self.asked: list[str] = []
 
     # --- what is in scope ------------------------------------------------------------------------------------------------------
 
@@ -61,6 +62,18 @@ class Scope:
             if static.lock is None or static.lock in self.held:
                 found.append((static.root, static.shape, static.writable))
         return found
+
+    def hide(self, *names: str) -> None:
+        """From here to the end of the block the names are not used: what is known of them is more than their types say."""
+        self.scope = [variable for variable in self.scope if variable.name not in names]
+
+    def after(self, asked: int, make: Callable[[], str]) -> str:
+        """An expression that is evaluated after the questions from number `asked` on were answered, and so does not ask them again."""
+        visible = self.scope
+        self.hide(*self.asked[asked:])
+        text = make()
+        self.scope = visible
+        return text
 
     def walk(self, root: str, path: Path, depth: int) -> str:
         """The part of `root` that lies at `path`, with an index made for each array on the way."""
@@ -167,8 +180,8 @@ class Scope:
         """An operand of any type that has values."""
         raise NotImplementedError
 
-    def option(self, shape: Option, depth: int) -> str | None:
-        """Something that may be None."""
+    def option(self, shape: Option, depth: int) -> str:
+        """An argument or a result that may be None."""
         raise NotImplementedError
 
     def slice(self, shape: Slice, depth: int) -> str | None:

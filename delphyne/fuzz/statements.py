@@ -13,6 +13,7 @@ from delphyne.fuzz.scope import COST_LIMIT
 from delphyne.fuzz.shapes import (
     Array,
     Atomic,
+    BitClass,
     Bool,
     Enumeration,
     Int,
@@ -75,8 +76,8 @@ def digest(text: str, shape: Shape, into: str = "d") -> list[str]:
         return [f"{into} = mix({into}, {text})" if shape.bits == 64 else f"{into} = mix({into}, u64({text}))"]
     if isinstance(shape, Bool):
         return [f"{into} = mix({into}, u64({text}))"]
-    if isinstance(shape, Enumeration) or (hasattr(shape, "fields") and hasattr(shape, "bits")):
-        return digest(f"{text}.raw", Int(shape.bits), into)  # type: ignore[union-attr]
+    if isinstance(shape, Enumeration | BitClass):
+        return digest(f"{text}.raw", Int(shape.bits), into)
     if isinstance(shape, Struct | Value):
         return [line for name, part in shape.fields for line in digest(f"{text}.{name}", part, into)]
     if isinstance(shape, Atomic):

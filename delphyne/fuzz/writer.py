@@ -24,6 +24,7 @@ from delphyne.fuzz.shapes import (
     Struct,
     Tuple,
     Unit,
+    Value,
     is_place,
     is_scalar,
     paths,
@@ -47,6 +48,7 @@ class Writer(Expressions):
         self.level = 1
         self.names = 0
         self.in_loop = False
+        self.early = True
         self.answers: list[str] = []
 
     # --- writing ---------------------------------------------------------------------------------------------------------------
@@ -54,6 +56,13 @@ class Writer(Expressions):
     def write(self, line: str) -> None:
         """One line at the present indentation."""
         self.lines.append("    " * self.level + line)
+
+    def test(self, depth: int) -> str:
+        """The condition of a statement. What it asks is not asked again in this block."""
+        asked = len(self.asked)
+        text = self.boolean(depth)
+        self.hide(*self.asked[asked:])
+        return text
 
     def fresh(self, stem: str) -> str:
         """A name not yet used in this function."""
@@ -64,15 +73,17 @@ class Writer(Expressions):
         """From here to the end of the block the name may be used."""
         self.scope.append(Variable(name, shape, writable, fixed))
 
-    def nested(self, fill: Callable[[], object]) -> None:
-        """An indented block with a scope of its own; never empty."""
+    def nested(self, fill: Callable[[], object]) -> set[str]:
+        """An indented block with a scope of its own; never empty. Answers the names that it hid."""
         visible, written = list(self.scope), len(self.lines)
         self.level += 1
         fill()
         if len(self.lines) == written:
             self.write("pass")
         self.level -= 1
+        hidden = {variable.name for variable in visible} - {variable.name for variable in self.scope}
         self.scope = visible
+        return hidden
 
     def repeated(self, rounds: int, fill: Callable[[], object]) -> None:
         """The body of a loop."""
@@ -114,12 +125,16 @@ class Writer(Expressions):
             return ", ".join(self.expression(item, depth - 1) for item in shape.items)
         if is_place(shape):
             return self.choices.pick(self.answers)
+        if isinstance(shape, Slice):
+            return f"{self.choices.pick(self.answers)}{self.choices.pick(('', '[:]'))}"
+        if isinstance(shape, Option) and isinstance(shape.item, Struct):
+            return self.choices.pick(("None", *self.answers))
         if isinstance(shape, Option):
-            return self.option(shape, depth) or "None"
+            return self.option(shape, depth)
         if isinstance(shape, Result):
             if self.choices.chance(35):
                 return f"Err.{self.choices.pick(ERRORS.members)[0]}"
-            return "None" if isinstance(shape.item, Unit) else self.expression(shape.item, depth)
+            return "None" if isinstance(shape.item, Unit) else self.outcome(shape.item, depth)
         return self.expression(shape, depth)
 
     def finish(self) -> None:
@@ -156,7 +171,9 @@ class Writer(Expressions):
         if not found:
             return self.declare_scalar()
         variable = self.choices.pick(found)
-        if isinstance(variable.shape, Int) and self.choices.chance(50):
+        if isinstance(variable.shape, Value) and any(method.kind == "+" for method in variable.shape.methods) and self.choices.chance(50):
+            self.write(f"{variable.name} += {self.value(variable.shape, DEPTH - 1)}")
+        elif isinstance(variable.shape, Int) and self.choices.chance(50):
             self.write(f"{variable.name} {self.operation(variable.shape)}")
         else:
             self.write(f"{variable.name} = {self.expression(variable.shape, DEPTH)}")
@@ -234,12 +251,21 @@ class Writer(Expressions):
         choices = self.choices
         items: list[Shape] = [U64, *INTS, *self.draft.enums, *self.draft.values, *self.draft.structs]
         shape = Option(choices.pick(items))
-        known = [variable for variable in self.scope if variable.shape == shape and not variable.fixed]
-        if known and choices.chance(40):
-            self.write(f"{choices.pick(known).name} = {self.option(shape, DEPTH)}")
+        known = [variable.name for variable in self.scope if variable.shape == shape and not variable.fixed]
+        text = self.uncertain(shape, DEPTH)
+        if known and text is not None and choices.chance(40):
+            self.write(f"{choices.pick(known)} = {text}")
             return False
-        name, text = self.fresh("o"), self.option(shape, DEPTH)
-        self.write(f"{name}: {shape.text} = {text}")
+        name = self.fresh("o")
+        if text is None:
+            item = self.reference(shape.item) if is_place(shape.item) else self.expression(shape.item, DEPTH)
+            if item is None:
+                return self.declare_place()
+            self.write(f"{name}: {shape.text} = None")
+            self.write(f"if {self.test(DEPTH - 1)}:")
+            self.nested(lambda: self.write(f"{name} = {item}"))
+        else:
+            self.write(f"{name}: {shape.text} = {text}")
         self.declare(name, shape)
         return False
 

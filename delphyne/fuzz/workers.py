@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process of its own that runs programs, so that LLVM or compiled code may crash or hang without ending the fuzzer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from delphyne.board.bare.bare import BareError
+from delphyne.compiler.back.errors import BackError
+from delphyne.fuzz import run_aarch64
+from delphyne.fuzz.generate import Program
+from delphyne.fuzz.outcome import Outcome
+from delphyne.fuzz.ways import CPYTHON, Hook, Run, run_here
+
+LIFETIME = 500
+"""Programs after which a worker is replaced: statics and classes of every module that ever ran stay known to the language."""
+
+BOOT = "boot"
+"""Asks the worker to run what it compiled since the last time on AArch64."""
+
+
+def serve(pipe: Connection, hook: Hook | None) -> None:
+    """The worker: runs what comes through the pipe until it closes."""
+    with tempfile.TemporaryDirectory(prefix="delphyne-fuzz-") as name:
+        folder = Path(name)
+        kept: list[tuple[int, str, Run]] = []
+        number = 0
+        while True:
+            try:
+                asked = pipe.recv()
+            except EOFError:
+                return
+            if asked == BOOT:
+                pipe.send(_boot(kept, folder))
+                kept.clear()
+                continue
+            number += 1
+            path = folder / f"program{number}.py"
+            ran = run_here(asked, path, pipe.send, hook)
+            if ran.compiled is not None:
+                kept.append((number, path.stem, ran))
+            pipe.send((number, ran.outcomes))
+
+
+def _boot(kept: list[tuple[int, str, Run]], folder: Path) -> dict[int, Outcome]:
+    """Outcomes on AArch64 by the programs' numbers."""
+    parts = [(stem, ran.program, ran.compiled) for _, stem, ran in kept if ran.compiled is not None]
+    if not parts:
+        return {}
+    try:
+        found = run_aarch64.run(parts, folder)
+    except (BackError, BareError) as error:
+        found = [Outcome(broken=str(error))] * len(parts)
+    return {number: outcome for (number, _, _), outcome in zip(kept, found, strict=True)}
+
+
+class Worker:
+    """Runs programs in a child process, which is replaced when it dies."""
+
+    def __init__(self, timeout: float = 60.0, hook: Hook | None = None) -> None:
+        """`timeout` is in seconds, for one way of one program. `hook` must be a module's function."""
+        self._timeout = timeout
+        self._hook = hook
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._served = 0
+        self._waiting: dict[int, tuple[Program, Outcome]] = {}
+
+    def __enter__(self) -> Self:
+        """The process starts with the first program."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the process."""
+        self._stop()
+
+    def run(self, program: Program) -> dict[str, list[Outcome]]:
+        """The outcomes by way; a way that killed the process or did not end is broken, and the ways after it are missing."""
+        if self._served >= LIFETIME and not self._waiting:
+            self._stop()
+        self._served += 1
+        way, answer = self._ask(program, CPYTHON)
+        if isinstance(answer, tuple):
+            number: int = answer[0]
+            found: dict[str, list[Outcome]] = answer[1]
+            self._waiting[number] = program, found[CPYTHON][0]
+            return found
+        broken = [Outcome(broken=answer)] * len(program.inputs)
+        return {CPYTHON: broken} if way == CPYTHON else {CPYTHON: [Outcome()] * len(program.inputs), way: broken}
+
+    def boot(self) -> list[tuple[Program, Outcome, Outcome]]:
+        """Every program since the last boot with what CPython and AArch64 made of its first input."""
+        waiting, self._waiting = self._waiting, {}
+        if not waiting or self._process is None:
+            return []
+        _, answer = self._ask(BOOT, BOOT)
+        if isinstance(answer, str):
+            return [(program, expected, Outcome(broken=answer)) for program, expected in waiting.values()]
+        found: dict[int, Outcome] = answer
+        return [(*waiting[number], outcome) for number, outcome in found.items()]
+
+    def _ask(self, what: object, way: str) -> tuple[str, Any]:
+        """What the process answers, or why it did not (a string); and the way at which it was."""
+        pipe = self._start()
+        pipe.send(what)
+        while True:
+            if not pipe.poll(self._timeout):
+                self._stop()
+                return way, f"no answer within {self._timeout:.0f} s"
+            try:
+                answer = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                return way, f"the process ended with status {self._stop()}"
+            if not isinstance(answer, str):
+                return way, answer
+            way = answer
+
+    def _start(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(theirs, self._hook), daemon=True)
+            self._process.start()
+            theirs.close()
+            self._served = 0
+            self._waiting = {}
+        return self._pipe
+
+    def _stop(self) -> int | None:
+        """Ends the process and answers its status."""
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if process is None or pipe is None:
+            return None
+        pipe.close()
+        process.join(2.0)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return process.exitcode
