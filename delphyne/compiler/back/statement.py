@@ -130,7 +130,9 @@ def _while(b: Body, node: tree.While) -> None:
 
 
 def _for(b: Body, node: tree.ForRange) -> None:
-    """The counter is an SSA value of its own. It is stepped only where the next value is known to be below `stop`, so it cannot wrap."""
+    """The counter is an SSA value of its own. It is stepped only where the next value is known to be below `stop`, so it cannot wrap.
+
+    LLVM forgets that bound when it rewrites the test at the end of the loop; said again in the body, it removes checks of what is counted."""
     ty = value_type(node.start.ty)
     start, stop = evaluate(b, node.start), evaluate(b, node.stop)
     b.loc = node.loc
@@ -139,6 +141,7 @@ def _for(b: Body, node: tree.ForRange) -> None:
     b.branch(b.op(f"icmp ult {ty} {start}, {stop}"), body, leave)
     b.begin(body)
     counter = b.op(f"phi {ty} [ {start}, %{begin} ], [ {stepped}, %{again} ]")
+    b.intrinsic_do("llvm.assume", ("i1", b.op(f"icmp ult {ty} {counter}, {stop}")))
     b.store(counter, *b.slots[node.name])
     b.loops.append(Loop(leave, again, len(b.scopes)))
     block(b, node.body)
