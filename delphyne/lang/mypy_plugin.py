@@ -2,6 +2,7 @@
 """A plugin for mypy: what the language says that Python's type system has no word for.
 
 - `Array[T, N]` and `Pool[T, N]` as annotations: mypy sees the element type; the length is the compiler's to check.
+- Structs have `copy_from`.
 - The constructor of a class of bit fields takes each field by name, all of them optional.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mypy.nodes import ARG_NAMED_OPT, Argument, AssignmentStmt, NameExpr, Var
+from mypy.nodes import ARG_NAMED_OPT, ARG_POS, Argument, AssignmentStmt, NameExpr, Var
 from mypy.plugin import AnalyzeTypeContext, ClassDefContext, Plugin
 from mypy.plugins.common import add_method_to_class
 from mypy.types import AnyType, Instance, NoneType, Type, TypeOfAny
+from mypy.typevars import fill_typevars
 
 _SIZED = {
     "delphyne.lang.arrays.Array": "delphyne.lang.arrays.ArrayOf",
@@ -45,6 +47,13 @@ def _bits_constructor(ctx: ClassDefContext) -> None:
     add_method_to_class(ctx.api, ctx.cls, "replace", args=arguments, return_type=Instance(ctx.cls.info, []))
 
 
+def _struct_methods(ctx: ClassDefContext) -> None:
+    """Gives a struct its `copy_from`."""
+    own = fill_typevars(ctx.cls.info)
+    other = Argument(Var("other", own), own, None, ARG_POS)
+    add_method_to_class(ctx.api, ctx.cls, "copy_from", args=[other], return_type=NoneType())
+
+
 class LanguagePlugin(Plugin):
     """The hooks that mypy asks for."""
 
@@ -55,6 +64,10 @@ class LanguagePlugin(Plugin):
     def get_base_class_hook(self, fullname: str) -> Callable[[ClassDefContext], None] | None:
         """For classes of bit fields."""
         return _bits_constructor if fullname in _BITS else None
+
+    def get_class_decorator_hook(self, fullname: str) -> Callable[[ClassDefContext], None] | None:
+        """For structs."""
+        return _struct_methods if fullname == "delphyne.lang.records.struct" else None
 
 
 def plugin(version: str) -> type[Plugin]:

@@ -191,7 +191,7 @@ def test_places_at_an_address() -> None:
         check(record)
         assert m.memory.read(RAM + 0x108, 8) == bytes.fromhex("8877665544332211")
         other = Record()
-        other.copy_from(record)  # type: ignore[attr-defined]
+        other.copy_from(record)
         check(other)
         wipe(record)
         assert m.memory.read(RAM + 0x100, 80) == bytes(80)

@@ -15,9 +15,8 @@ from typing import Final
 
 from delphyne.lang import (
     Array, AtomicU32, AtomicU64, Bits64, BootArray, Domain, Enum8, ErrorEnum, Handle, Hostile, Ipa, Level, Lock, Order, Pa, Pool, Secret, Slice,
-   
-    SysReg, Tainted, View, boot, bits, checked_add, constant, declassify, dsb, guarded, holds, load_be32, log, owned, per_cpu, placed, rotate_right, secret,
-    store_le64, struct, text, u8, u32, u64, value, wipe, wrap_add,
+    SysReg, Tainted, View, boot, bits, checked_add, constant, declassify, dsb, guarded, holds, load_be32, log, owned, per_cpu, placed,
+    rotate_right, secret, store_le64, struct, text, u8, u32, u64, value, wipe, wrap_add,
 )
 
 PAGE_SIZE: Final = u64(4096)
@@ -93,6 +92,8 @@ def make(x: u64) -> Handle[Vm] | Err:
         if vm is None:
             return Err.NOTHING
         vm.number = 2 * x + 1
+        scratch = Vm()
+        scratch.copy_from(vm)
         vm.table[u64(1)][0].store(x, Order.RELEASE)
         vm.page[x] = u8(3)
         vm.parent = handle
@@ -153,6 +154,7 @@ def everything(x: u64, y: u32, vm: Vm, s: Slice[u8], view: View[u8], p: Pa, q: I
     make(x).index  # wrong
     vm.number = y  # wrong
     vm.unknown  # wrong
+    vm.copy_from(x)  # wrong
     Vm(number=x)  # wrong
     vm.page[y]  # wrong
     vm.page[0] = y  # wrong

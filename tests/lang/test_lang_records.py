@@ -156,7 +156,7 @@ def test_a_struct_is_changed_in_place_and_aliased() -> None:
     vm.table[0].bytes[1] = u8(5)
     vm.inner.counter.store(u64(4), Order.RELEASE)
     other = Vm()
-    other.copy_from(vm)  # type: ignore[attr-defined]
+    other.copy_from(vm)
     vm.number = u64(0)
     vm.table[0].bytes[1] = u8(0)
     assert other.number == 8
@@ -180,7 +180,7 @@ def test_what_a_struct_refuses() -> None:
     with pytest.raises(TypeError):
         Vm(number=u64(1))  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        vm.copy_from(Inner())  # type: ignore[attr-defined]
+        vm.copy_from(Inner())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         del vm.number
     with pytest.raises(AttributeError):
