@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import calls, expressions, operands, types
+from delphyne.compiler.front import calls, diagnostics, expressions, operands, types
 from delphyne.compiler.front.context import Context, Literal, Operand, Placed, Value
 
 OPERATORS: dict[type[ast.operator], tuple[tree.BinOp, str, str]] = {
@@ -48,7 +48,7 @@ def operation(ctx: Context, op: ast.operator, node: ast.AST) -> tuple[tree.BinOp
     found = OPERATORS.get(type(op))
     if found is None:
         shown = {ast.Div: "/", ast.Pow: "**", ast.MatMult: "@"}.get(type(op), "?")
-        ctx.fail(node, "E0209", f"`{shown}` is no operator of the language", "use `//` to divide" if shown == "/" else "")
+        raise ctx.fault(node, "E0209", f"`{shown}` is no operator of the language", "use `//` to divide" if shown == "/" else "")
     return found
 
 
@@ -79,16 +79,16 @@ def _fold(ctx: Context, node: ast.BinOp, left: int, right: int) -> Literal:
             raise OverflowError
         found = _ON_LITERALS[type(node.op)](left, right)
     except (ZeroDivisionError, ValueError, OverflowError):
-        ctx.fail(node, "E0210", f"`{ast.unparse(node)}` has no value")
+        raise ctx.fault(node, "E0210", f"`{ast.unparse(node)}` has no value") from None
     if not -_LARGEST_LITERAL < found < _LARGEST_LITERAL:
-        ctx.fail(node, "E0210", f"`{ast.unparse(node)}` is too large")
+        raise ctx.fault(node, "E0210", f"`{ast.unparse(node)}` is too large")
     return Literal(found)
 
 
 def _width(ctx: Context, beside: Value, node: ast.BinOp, shown: str) -> Any:
     """The type that a literal takes beside a value."""
     if not isinstance(beside.ty, (tree.IntT, types.SecretT)):
-        ctx.fail(node, "E0209", f"`{shown}` is not defined for {types.show(beside.ty)} and a literal")
+        raise ctx.fault(node, "E0209", f"`{shown}` is not defined for {types.show(beside.ty)} and a literal")
     return beside.ty
 
 
@@ -99,37 +99,37 @@ def combine(ctx: Context, op: tree.BinOp, shown: str, method: str, left: Value, 
         return _secret(ctx, op, shown, left, right, node)
     if isinstance(left.ty, tree.IntT) and isinstance(right.ty, tree.IntT):
         if left.ty != right.ty:
-            ctx.fail(node, "E0202", f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
+            raise ctx.fault(node, "E0202", f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
         return Value(tree.Binary(op, left.expr, right.expr, left.ty, loc), left.ty)
     if isinstance(left.ty, tree.ValueT):
         record = ctx.builder.records.of_type(left.ty)
         found = ctx.builder.records.method(record, method) if record is not None else None
         if found is not None:
             return calls.of_operator(ctx, found[1], left, right, node, right_node)
-    _undefined(ctx, left, right, shown, node)
+    raise _undefined(ctx, left, right, shown, node)
 
 
-def _undefined(ctx: Context, left: Value, right: Value, shown: str, node: ast.expr) -> Operand:
+def _undefined(ctx: Context, left: Value, right: Value, shown: str, node: ast.expr) -> diagnostics.Fault:
     for side in (left, right):
         if isinstance(side.ty, tree.OptionT):
-            ctx.fail(node, "E0501", f"an operand of `{shown}` may be None: {types.show(side.ty)}")
+            return ctx.fault(node, "E0501", f"an operand of `{shown}` may be None: {types.show(side.ty)}")
         if isinstance(side.ty, tree.ResultT):
-            ctx.fail(node, "E0502", f"an operand of `{shown}` may be an error: {types.show(side.ty)}")
-    ctx.fail(node, "E0209", f"`{shown}` is not defined for {types.show(left.ty)} and {types.show(right.ty)}")
+            return ctx.fault(node, "E0502", f"an operand of `{shown}` may be an error: {types.show(side.ty)}")
+    return ctx.fault(node, "E0209", f"`{shown}` is not defined for {types.show(left.ty)} and {types.show(right.ty)}")
 
 
 def _secret(ctx: Context, op: tree.BinOp, shown: str, left: Value, right: Value, node: ast.expr) -> Operand:
     if op not in _SECRET:
         code = "E0601" if op in (tree.BinOp.DIV, tree.BinOp.MOD) else "E0602"
-        ctx.fail(node, code, f"`{shown}` could trap, or take a time that shows a secret")
+        raise ctx.fault(node, code, f"`{shown}` could trap, or take a time that shows a secret")
     if op in _SHIFTS and isinstance(right.ty, types.SecretT):
-        ctx.fail(node, "E0601", "a secret amount of a shift could trap")
+        raise ctx.fault(node, "E0601", "a secret amount of a shift could trap")
     width = left.ty.item if isinstance(left.ty, types.SecretT) else left.ty
     other = right.ty.item if isinstance(right.ty, types.SecretT) else right.ty
     if width != other:
         code = "E0202" if isinstance(width, tree.IntT) and isinstance(other, tree.IntT) else "E0209"
-        ctx.fail(node, code, f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
-    ty = types.SecretT(width)
+        raise ctx.fault(node, code, f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
+    ty: Any = types.SecretT(width)
     return Value(tree.Binary(op, left.expr, right.expr, ty, ctx.loc(node)), ty)
 
 
@@ -139,10 +139,12 @@ def unary(ctx: Context, node: ast.UnaryOp) -> Operand:
     if isinstance(inner, Literal):
         return Literal(-inner.value if isinstance(node.op, ast.USub) else ~inner.value if isinstance(node.op, ast.Invert) else inner.value)
     given = operands.value(ctx, inner, node.operand)
-    shown = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}[type(node.op)]  # type: ignore[index]
+    shown = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}[type(node.op)]
     if not isinstance(node.op, ast.Invert) or not isinstance(given.ty, (tree.IntT, types.SecretT)):
-        ctx.fail(node, "E0209", f"`{shown}` is not defined for {types.show(given.ty)}", "integers are unsigned: subtract" if shown == "-" else "")
-    return Value(tree.Invert(given.expr, given.ty, ctx.loc(node)), given.ty)
+        remedy = "integers are unsigned: subtract" if shown == "-" else ""
+        raise ctx.fault(node, "E0209", f"`{shown}` is not defined for {types.show(given.ty)}", remedy)
+    ty: Any = given.ty
+    return Value(tree.Invert(given.expr, ty, ctx.loc(node)), ty)
 
 
 def augmented(ctx: Context, node: ast.AugAssign, target: Placed) -> list[tree.Stmt]:
@@ -156,9 +158,13 @@ def augmented(ctx: Context, node: ast.AugAssign, target: Placed) -> list[tree.St
     second = expressions.operand(ctx, node.value)
     right = operands.constant(ctx, second.value, read.ty, node.value) if isinstance(second, Literal) else operands.value(ctx, second, node.value)
     made = combine(ctx, op, shown, method, read, right, _as_expression(node), node.value)
+    if isinstance(target.ty, types.SecretT):
+        operands.coerce(ctx, operands.value(ctx, made, node.target), target.ty, node)
+        return [tree.Update(target.place, op, right.expr, loc)]
     result = operands.coerce(ctx, operands.value(ctx, made, node.target), target.ty, node)
     if not _simple(target.place):
-        ctx.fail(node.target, "E0209", f"`{shown}=` on {types.show(target.ty)} would evaluate this place twice", "write it as `a = a + b` with names for the parts")
+        reason = f"`{shown}=` on {types.show(target.ty)} would evaluate this place twice"
+        raise ctx.fault(node.target, "E0209", reason, "write it as `a = a + b` with names for the parts")
     return [tree.Store(result.expr, target.place, loc)]
 
 

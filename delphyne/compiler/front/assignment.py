@@ -16,14 +16,14 @@ Stmts = list[tree.Stmt]
 
 def poison(ctx: Context, name: str) -> None:
     """The variable holds something unknown; it is not reported again."""
-    ctx.declared[name] = types.POISON if name not in ctx.declared else ctx.declared[name]
+    ctx.declared.setdefault(name, types.POISON)
     ctx.assign_state(name, Known())
 
 
 def assign(ctx: Context, node: ast.Assign) -> Stmts:
     """`target = value`."""
     if len(node.targets) != 1:
-        ctx.fail(node, "E0106", "two targets of one assignment", "write two assignments")
+        raise ctx.fault(node, "E0106", "two targets of one assignment", "write two assignments")
     target = node.targets[0]
     if isinstance(target, (ast.Tuple, ast.List)):
         return _take_apart(ctx, target, node.value)
@@ -49,11 +49,11 @@ def _value(ctx: Context, node: ast.expr, declared: Any) -> Value:
 def annotated(ctx: Context, node: ast.AnnAssign) -> Stmts:
     """`name: T = value`, and `name: T` on its own."""
     if not isinstance(node.target, ast.Name):
-        ctx.fail(node.target, "E0106", "only a variable is annotated")
+        raise ctx.fault(node.target, "E0106", "only a variable is annotated")
     ty = functions.variable_type(ctx.builder, ctx.function, node.annotation)
     known = ctx.declared.get(node.target.id)
     if known is not None and known is not types.POISON and known != ty:
-        ctx.fail(node, "E0211", f"`{node.target.id}` is {types.show(known)} already")
+        raise ctx.fault(node, "E0211", f"`{node.target.id}` is {types.show(known)} already")
     _check_variable_type(ctx, ty, node.annotation)
     if node.value is None:
         _declare(ctx, node.target, ty)
@@ -68,9 +68,9 @@ def annotated(ctx: Context, node: ast.AnnAssign) -> Stmts:
 
 def _check_variable_type(ctx: Context, ty: Any, node: ast.AST) -> None:
     if isinstance(ty, (tree.UnitT, tree.NeverT)) or ty is types.NONE:
-        ctx.fail(node, "E0201", f"a variable of type {types.show(ty)}", "annotate it: `x: T | None = None`" if ty is types.NONE else "")
+        raise ctx.fault(node, "E0201", f"a variable of type {types.show(ty)}", "annotate it: `x: T | None = None`" if ty is types.NONE else "")
     if ty is types.V128 and not ctx.function.meta.simd:
-        ctx.fail(node, "E0605", f"`{ctx.function.node.name}` is not marked @simd")
+        raise ctx.fault(node, "E0605", f"`{ctx.function.node.name}` is not marked @simd")
 
 
 def _declare(ctx: Context, target: ast.Name, ty: Any) -> None:
@@ -91,12 +91,13 @@ def set_variable(ctx: Context, target: ast.Name, given: Value, node: ast.expr) -
         _declare(ctx, target, given.ty)
         declared = given.ty
     if name in ctx.slots:
-        ctx.fail(node, "E0211", f"`{name}` is a place that was built here; assigning would make it refer to another", "use a second variable, or `copy_from`")
+        reason = f"`{name}` is a place that was built here; assigning would make it refer to another"
+        raise ctx.fault(node, "E0211", reason, "use a second variable, or `copy_from`")
     fitted = operands.fit(given, declared, ctx.loc(node))
     if fitted is None:
         if isinstance(declared, tree.IntT) and isinstance(given.ty, tree.IntT):
             operands.coerce(ctx, given, declared, node)
-        ctx.fail(node, "E0211", f"`{name}` is {types.show(declared)}, and this is {types.show(given.ty)}")
+        raise ctx.fault(node, "E0211", f"`{name}` is {types.show(declared)}, and this is {types.show(given.ty)}")
     roots = given.roots if types.carries(declared) else NO_ROOTS
     ctx.assign_state(name, Known(operands.steps_after(given.ty, declared), roots))
     return [tree.SetLocal(name, fitted.expr, ctx.loc(target))]
@@ -143,25 +144,25 @@ def _build(ctx: Context, target: ast.Name, ty: Any, annotated_type: Any, node: a
 def _target(ctx: Context, node: ast.expr) -> Placed:
     """The place that is assigned: a field or element that may be written and holds a value."""
     if isinstance(node, ast.Starred):
-        ctx.fail(node, "E0106", "`*` in an assignment")
+        raise ctx.fault(node, "E0106", "`*` in an assignment")
     if not isinstance(node, (ast.Attribute, ast.Subscript)):
-        ctx.fail(node, "E0106", f"`{ast.unparse(node)}` cannot be assigned")
+        raise ctx.fault(node, "E0106", f"`{ast.unparse(node)}` cannot be assigned")
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-        ctx.fail(node, "E0106", "a slice is not assigned", "use `a[lo:hi].copy_from(..)` or `.fill(..)`")
+        raise ctx.fault(node, "E0106", "a slice is not assigned", "use `a[lo:hi].copy_from(..)` or `.fill(..)`")
     base = expressions.operand(ctx, node.value)
     if isinstance(base, Entity):
-        ctx.fail(node, "E0408", f"`{ast.unparse(node)}` belongs to a module or class")
+        raise ctx.fault(node, "E0408", f"`{ast.unparse(node)}` belongs to a module or class")
     if isinstance(base, (Value, Placed)):
         if isinstance(base.ty, (tree.ValueT, tree.BitsT, tree.EnumT, tree.TupleT)):
             more = " with `.replace(..)`" if isinstance(base.ty, tree.BitsT) else ""
-            ctx.fail(node, "E0217", f"{types.show(base.ty)} is a value and does not change", f"build a new one{more}")
+            raise ctx.fault(node, "E0217", f"{types.show(base.ty)} is a value and does not change", f"build a new one{more}")
         if isinstance(base.ty, tree.SliceT) and not base.ty.writable:
-            ctx.fail(node, "E0303", f"{types.show(base.ty)} is read only")
+            raise ctx.fault(node, "E0303", f"{types.show(base.ty)} is read only")
     found = expressions.operand(ctx, node)
     if not isinstance(found, Placed):
-        ctx.fail(node, "E0106", f"`{ast.unparse(node)}` is no place that can be assigned")
+        raise ctx.fault(node, "E0106", f"`{ast.unparse(node)}` is no place that can be assigned")
     if types.is_place(found.ty):
-        ctx.fail(node, "E0302", f"{types.show(found.ty)} is a place: it is not assigned, its contents are copied")
+        raise ctx.fault(node, "E0302", f"{types.show(found.ty)} is a place: it is not assigned, its contents are copied")
     references.check_write(ctx, found.roots, node)
     return found
 
@@ -172,12 +173,12 @@ def augmented(ctx: Context, node: ast.AugAssign) -> Stmts:
         return arithmetic.augmented(ctx, node, _target(ctx, node.target))
     target = ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target)
     if target.id not in ctx.declared and target.id not in ctx.known():
-        ctx.fail(node.target, "E0212", f"`{target.id}` is not assigned before this")
+        raise ctx.fault(node.target, "E0212", f"`{target.id}` is not assigned before this")
     whole = ast.copy_location(ast.BinOp(target, node.op, node.value), node)
     made = arithmetic.binary(ctx, whole)
     if isinstance(made, Literal):
-        ctx.fail(node, "E0203", "two literals")
-    return set_variable(ctx, node.target, operands.value(ctx, made, node), node.value)
+        raise ctx.fault(node, "E0203", "two literals")
+    return set_variable(ctx, node.target, operands.value(ctx, made, node.value), node.value)
 
 
 def _take_apart(ctx: Context, target: ast.Tuple | ast.List, node: ast.expr) -> Stmts:
@@ -186,13 +187,13 @@ def _take_apart(ctx: Context, target: ast.Tuple | ast.List, node: ast.expr) -> S
     given = expressions.value(ctx, node)
     if not isinstance(given.ty, tree.TupleT):
         code = "E0501" if isinstance(given.ty, tree.OptionT) else "E0502" if isinstance(given.ty, tree.ResultT) else "E0106"
-        ctx.fail(node, code, f"this is {types.show(given.ty)}, not a tuple")
+        raise ctx.fault(node, code, f"this is {types.show(given.ty)}, not a tuple")
     if len(given.ty.items) != len(target.elts):
-        ctx.fail(target, "E0106", f"{len(target.elts)} targets for {len(given.ty.items)} items")
+        raise ctx.fault(target, "E0106", f"{len(target.elts)} targets for {len(given.ty.items)} items")
     temporary = ctx.temporary(given.ty)
     made: Stmts = [tree.SetLocal(temporary, given.expr, loc)]
     whole = tree.Local(temporary, given.ty, loc)
-    for position, (element, ty) in enumerate(zip(target.elts, given.ty.items)):
+    for position, (element, ty) in enumerate(zip(target.elts, given.ty.items, strict=True)):
         part = Value(tree.Part(whole, position, ty, loc), ty, given.roots if types.carries(ty) else NO_ROOTS)
         if isinstance(element, ast.Name):
             made += set_variable(ctx, element, part, node)

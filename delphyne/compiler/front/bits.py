@@ -55,7 +55,7 @@ def read_field(ctx: Context, given: Value, field: BitsField, loc: tree.Loc) -> V
 def _field_value(ctx: Context, field: BitsField, name: str, node: ast.expr) -> Value:
     given = expressions.beside(ctx, node, field.ty) if isinstance(field.ty, tree.IntT) else expressions.value(ctx, node, field.ty)
     if isinstance(given.expr, tree.Const) and given.expr.value >> field.width:
-        ctx.fail(node, "E0210", f"{given.expr.value} does not fit the {field.width} bits of `{name}`")
+        raise ctx.fault(node, "E0210", f"{given.expr.value} does not fit the {field.width} bits of `{name}`")
     return given
 
 
@@ -82,12 +82,12 @@ def build(ctx: Context, record: Record, base: Value | None, node: ast.Call) -> V
     ty = record.ty
     word = tree.IntT(ty.bits)
     if node.args:
-        ctx.fail(node.args[0], "E0208", f"the fields of {types.show(ty)} are given by name")
+        raise ctx.fault(node.args[0], "E0208", f"the fields of {types.show(ty)} are given by name")
     given: list[tuple[BitsField, Value]] = []
     seen: set[str] = set()
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg not in record.bits or keyword.arg in seen:
-            ctx.fail(keyword.value, "E0208", f"{types.show(ty)} has no field `{keyword.arg}`, or it is given twice")
+            raise ctx.fault(keyword.value, "E0208", f"{types.show(ty)} has no field `{keyword.arg}`, or it is given twice")
         seen.add(keyword.arg)
         field = record.bits[keyword.arg]
         given.append((field, _field_value(ctx, field, keyword.arg, keyword.value)))
@@ -122,7 +122,7 @@ def build(ctx: Context, record: Record, base: Value | None, node: ast.Call) -> V
 def enum_of(ctx: Context, record: Record, node: ast.Call) -> Value:
     """`State.of(raw) -> State | None`."""
     if len(node.args) != 1 or node.keywords:
-        ctx.fail(node, "E0208", f"`{types.show(record.ty)}.of` takes one number")
+        raise ctx.fault(node, "E0208", f"`{types.show(record.ty)}.of` takes one number")
     loc = ctx.loc(node)
     word = tree.IntT(record.ty.bits)
     keep, again = operands.bind(ctx, expressions.value(ctx, node.args[0], word))
@@ -159,6 +159,6 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 def bits_of(ctx: Context, record: Record, node: ast.Call) -> Value:
     """`Esr.of(raw)`."""
     if len(node.args) != 1 or node.keywords:
-        ctx.fail(node, "E0208", f"`{types.show(record.ty)}.of` takes one number")
+        raise ctx.fault(node, "E0208", f"`{types.show(record.ty)}.of` takes one number")
     given = expressions.value(ctx, node.args[0], tree.IntT(record.ty.bits))
     return Value(relabel(given.expr, record.ty, ctx.loc(node)), record.ty)

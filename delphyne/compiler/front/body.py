@@ -49,7 +49,8 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
     made = statements.block(ctx, info.node.body)
     if ctx.state is not None and not isinstance(info.result, tree.UnitT):
         if isinstance(info.result, tree.NeverT):
-            ctx.report(info.node, "E0213", f"`{info.node.name}` returns, and says that it does not", "end it with `unreachable()` or a loop without end")
+            reason = f"`{info.node.name}` returns, and says that it does not"
+            ctx.report(info.node, "E0213", reason, "end it with `unreachable()` or a loop without end")
         else:
             ctx.report(info.node, "E0213", f"`{info.node.name}` can end without returning {types.show(info.result)}")
     for diagnostic in ctx.found:

@@ -8,7 +8,7 @@ import types as python_types
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, bits, diagnostics, expressions, hardware, locks, methods, operands, primitives, references, types
+from delphyne.compiler.front import bits, diagnostics, expressions, hardware, hints, locks, methods, operands, primitives, references, types
 from delphyne.compiler.front.context import Context, Entity, Method, Operand, Placed, Value
 from delphyne.compiler.front.functions import FunctionInfo
 from delphyne.compiler.front.library import integer_bits
@@ -19,14 +19,15 @@ from delphyne.lang.hardware import SysReg
 from delphyne.lang.meta import StaticKind
 from delphyne.lang.statics import PerCpu
 
+
 def call(ctx: Context, node: ast.Call) -> Operand:
     """Any call."""
     for argument in node.args:
         if isinstance(argument, ast.Starred):
-            ctx.fail(argument, "E0102", "`*` in a call")
+            raise ctx.fault(argument, "E0102", "`*` in a call")
     for keyword in node.keywords:
         if keyword.arg is None:
-            ctx.fail(keyword.value, "E0102", "`**` in a call")
+            raise ctx.fault(keyword.value, "E0102", "`**` in a call")
     if isinstance(node.func, ast.Attribute):
         base = expressions.operand(ctx, node.func.value)
         if isinstance(base, Entity):
@@ -35,10 +36,10 @@ def call(ctx: Context, node: ast.Call) -> Operand:
             found = expressions.member(ctx, base, node.func.attr, node.func)
             if isinstance(found, Method):
                 return _of_method(ctx, found, node)
-            ctx.fail(node.func, "E0214", f"`{node.func.attr}` is no method")
+            raise ctx.fault(node.func, "E0214", f"`{node.func.attr}` is no method")
     func = expressions.operand(ctx, node.func)
     if not isinstance(func, Entity):
-        ctx.fail(node.func, "E0214", f"`{ast.unparse(node.func)}` is not a function")
+        raise ctx.fault(node.func, "E0214", f"`{ast.unparse(node.func)}` is not a function")
     return _of_entity(ctx, func.obj, node)
 
 
@@ -62,13 +63,13 @@ def _of_entity_attribute(ctx: Context, obj: Any, func: ast.Attribute, node: ast.
             if func.attr == "of" and isinstance(record.ty, tree.BitsT):
                 return bits.bits_of(ctx, record, node)
         if issubclass(obj, ArrayOf):
-            ctx.fail(node, "E0304", "an array with contents is built at module top level only")
-        ctx.fail(func, "E0207", f"{getattr(obj, '__name__', obj)} has no static method `{func.attr}`")
+            raise ctx.fault(node, "E0304", "an array with contents is built at module top level only")
+        raise ctx.fault(func, "E0207", f"{getattr(obj, '__name__', obj)} has no static method `{func.attr}`")
     if not hasattr(obj, func.attr):
-        ctx.fail(func, "E0207", f"`{ast.unparse(func.value)}` has no `{func.attr}`")
+        raise ctx.fault(func, "E0207", f"`{ast.unparse(func.value)}` has no `{func.attr}`")
     found_object = operands.object_(ctx, getattr(obj, func.attr), func)
     if not isinstance(found_object, Entity):
-        ctx.fail(func, "E0214", f"`{ast.unparse(func)}` is not a function")
+        raise ctx.fault(func, "E0214", f"`{ast.unparse(func)}` is not a function")
     return _of_entity(ctx, found_object.obj, node)
 
 
@@ -76,7 +77,7 @@ def _record(ctx: Context, cls: type, node: ast.AST) -> Record | None:
     try:
         return ctx.builder.records.find(cls)
     except hints.NoType as problem:
-        ctx.fail(node, "E0206", str(problem))
+        raise ctx.fault(node, "E0206", str(problem)) from None
 
 
 def _of_entity(ctx: Context, obj: Any, node: ast.Call) -> Operand:
@@ -93,8 +94,8 @@ def _of_entity(ctx: Context, obj: Any, node: ast.Call) -> Operand:
         if record is not None:
             return _construct(ctx, record, node)
         if issubclass(obj, ArrayOf):
-            ctx.fail(node, "E0304", f"{obj.__name__} is built inside an expression")
-        ctx.fail(node.func, "E0214", f"`{obj.__name__}` cannot be built in a function")
+            raise ctx.fault(node, "E0304", f"{obj.__name__} is built inside an expression")
+        raise ctx.fault(node.func, "E0214", f"`{obj.__name__}` cannot be built in a function")
     function = obj
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
@@ -103,7 +104,7 @@ def _of_entity(ctx: Context, obj: Any, node: ast.Call) -> Operand:
         if info is not None:
             return of_function(ctx, info, [], node)
     shown = ast.unparse(node.func)
-    ctx.fail(node.func, "E0214", f"`{shown}` cannot be called in a function of the language")
+    raise ctx.fault(node.func, "E0214", f"`{shown}` cannot be called in a function of the language")
 
 
 def _construct(ctx: Context, record: Record, node: ast.Call) -> Operand:
@@ -111,13 +112,14 @@ def _construct(ctx: Context, record: Record, node: ast.Call) -> Operand:
         case tree.BitsT():
             return bits.build(ctx, record, None, node)
         case tree.StructT():
-            ctx.fail(node, "E0304", f"{types.show(record.ty)} is built inside an expression")
+            raise ctx.fault(node, "E0304", f"{types.show(record.ty)} is built inside an expression")
         case tree.EnumT():
-            ctx.fail(node, "E0214", f"{types.show(record.ty)} is not called", f"write `{types.show(record.ty)}.of(raw)`, which gives None for what is no member")
+            shown = types.show(record.ty)
+            raise ctx.fault(node, "E0214", f"{shown} is not called", f"write `{shown}.of(raw)`, which gives None for what is no member")
     loc = ctx.loc(node)
     params = [(name, ty) for name, (_, ty) in record.fields.items()]
     if any(name.startswith("_") for name, _ in params) and record.cls.__module__ != ctx.function.module.name:
-        ctx.fail(node, "E0214", f"{types.show(record.ty)} is built by its own module only")
+        raise ctx.fault(node, "E0214", f"{types.show(record.ty)} is built by its own module only")
     first, given = arguments(ctx, node, types.show(record.ty), params)
     made = tree.MakeRecord([one.expr for one in given], record.ty, loc)
     return Value(operands.sequence(ctx, first, made, record.ty, loc), record.ty)
@@ -127,20 +129,20 @@ def arguments(ctx: Context, node: ast.Call, callee: str, params: list[tuple[str,
     """The arguments in the order of the parameters, and what must be evaluated before them where keywords are in another order."""
     written: list[tuple[int, ast.expr]] = []
     if len(node.args) > len(params):
-        ctx.fail(node.args[len(params)], "E0208", f"`{callee}` takes {_count(len(params))}, and {len(node.args)} are given")
+        raise ctx.fault(node.args[len(params)], "E0208", f"`{callee}` takes {_count(len(params))}, and {len(node.args)} are given")
     for position, argument in enumerate(node.args):
         written.append((position, argument))
     names = [name for name, _ in params]
     for keyword in node.keywords:
         if keyword.arg not in names:
-            ctx.fail(keyword.value, "E0208", f"`{callee}` has no parameter `{keyword.arg}`")
+            raise ctx.fault(keyword.value, "E0208", f"`{callee}` has no parameter `{keyword.arg}`")
         position = names.index(keyword.arg)
         if any(position == other for other, _ in written):
-            ctx.fail(keyword.value, "E0208", f"`{keyword.arg}` is given twice")
+            raise ctx.fault(keyword.value, "E0208", f"`{keyword.arg}` is given twice")
         written.append((position, keyword.value))
     if len(written) < len(params):
         missing = next(name for position, name in enumerate(names) if all(position != other for other, _ in written))
-        ctx.fail(node, "E0208", f"`{callee}` takes {_count(len(params))}: `{missing}` is missing")
+        raise ctx.fault(node, "E0208", f"`{callee}` takes {_count(len(params))}: `{missing}` is missing")
     in_order = [position for position, _ in written] == sorted(position for position, _ in written)
     first: list[tree.Expr] = []
     given: dict[int, Value] = {}
@@ -186,13 +188,13 @@ def finish(ctx: Context, info: FunctionInfo, values: list[Value], nodes: list[as
     _check_callable(ctx, info, node)
     loc = ctx.loc(node)
     roots: Roots = NO_ROOTS
-    for (name, _), one, where in zip(info.params, values, nodes):
+    for (name, _), one, where in zip(info.params, values, nodes, strict=True):
         if name in info.summary.writes:
             references.check_passed(ctx, one.roots, where, info.node.name, name, info.meta.boot)
     if types.carries(info.result):
         for root in info.summary.returns:
             if root.kind is RootKind.PARAMETER:
-                for (name, _), one in zip(info.params, values):
+                for (name, _), one in zip(info.params, values, strict=True):
                     if name == root.name:
                         roots |= one.roots
             else:
@@ -205,9 +207,9 @@ def _check_callable(ctx: Context, info: FunctionInfo, node: ast.AST) -> None:
     caller = ctx.function
     name = info.node.name
     if info.meta.boot and not (caller.meta.boot or caller.meta.entry is not None):
-        ctx.fail(node, "E0406", f"`{name}` is a @boot function, and `{caller.node.name}` is neither one nor an @entry point")
+        raise ctx.fault(node, "E0406", f"`{name}` is a @boot function, and `{caller.node.name}` is neither one nor an @entry point")
     if info.meta.simd and not ctx.simd:
-        ctx.fail(node, "E0603", f"`{name}` uses SIMD registers, which hold somebody else's values here")
+        raise ctx.fault(node, "E0603", f"`{name}` uses SIMD registers, which hold somebody else's values here")
     locks.check_call(ctx, info, node)
 
 
@@ -223,7 +225,7 @@ def of_operator(ctx: Context, info: FunctionInfo, left: Value, right: Value, nod
     if info.broken:
         raise diagnostics.Fault(None)
     if len(info.params) != 2:
-        ctx.fail(node, "E0208", f"`{info.node.name}` does not take one operand")
+        raise ctx.fault(node, "E0208", f"`{info.node.name}` does not take one operand")
     second = operands.coerce(ctx, right, info.params[1][1], right_node)
     return finish(ctx, info, [left, second], [node, right_node], [], node)
 
@@ -252,7 +254,7 @@ def _per_cpu(ctx: Context, obj: PerCpu[Any], func: ast.Attribute, node: ast.Call
         return Placed(tree.MinePlace(static.symbol, static.ty.item, loc), static.ty.item, roots)
     if func.attr == "of" and len(node.args) == 1 and not node.keywords:
         if not ctx.function.meta.boot and not hardware.may_use_addresses(ctx):
-            ctx.fail(node, "E0409", "`.of(i)` reaches another CPU's data outside @boot functions and the named modules")
+            raise ctx.fault(node, "E0409", "`.of(i)` reaches another CPU's data outside @boot functions and the named modules")
         whole = tree.StaticPlace(static.symbol, static.ty, loc)
         return Placed(tree.IndexPlace(whole, expressions.index(ctx, node.args[0]).expr, static.ty.item, loc), static.ty.item, roots)
-    ctx.fail(func, "E0207", f"per-CPU data has `.mine()` and `.of(i)`, not `{func.attr}`")
+    raise ctx.fault(func, "E0207", f"per-CPU data has `.mine()` and `.of(i)`, not `{func.attr}`")

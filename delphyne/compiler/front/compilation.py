@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, diagnostics, source
+from delphyne.compiler.front import diagnostics, hints, source
 from delphyne.compiler.front.diagnostics import Diagnostic, Refused
 from delphyne.compiler.front.program import Builder
 
@@ -59,6 +59,9 @@ def _check_class(builder: Builder, module: source.Module, cls: type) -> None:
             found = builder.records.method(record, member.name)
             if found is not None:
                 builder.check_body(found[1], None, member)
+            else:
+                place = member.decorator_list[0] if member.decorator_list else member
+                builder.sink.add(diagnostics.at(module.path, place, "E0111", f"`{member.name}` cannot be compiled as it is decorated"))
 
 
 def _build_time(module: source.Module) -> set[str]:
@@ -79,6 +82,9 @@ def _check_module(builder: Builder, module: source.Module) -> None:
     for name, obj in list(vars(module.py).items()):
         if isinstance(obj, type) and obj.__module__ == module.name and name in module.classes:
             _check_class(builder, module, obj)
+    for statement in module.syntax.body:
+        if isinstance(statement, ast.AsyncFunctionDef):
+            builder.sink.add(diagnostics.at(module.path, statement, "E0101", f"`{statement.name}` is `async`"))
     for name in module.functions:
         if name in build_time:
             continue
@@ -127,6 +133,21 @@ def check(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | Non
     """The diagnostics alone, in the order of the source."""
     try:
         compile_modules(names, roots)
+    except Refused as refused:
+        return refused.diagnostics
+    return []
+
+
+def check_as(path: Path, name: str) -> list[Diagnostic]:
+    """The diagnostics of a file that is taken for the module `name`; for tests of rules that depend on where a module is."""
+    builder = Builder()
+    try:
+        module = source.load_alone(path, name)
+        builder.add_module(module)
+        _check_module(builder, module)
+        builder.finish()
+    except diagnostics.Fault as fault:
+        return [fault.diagnostic] if fault.diagnostic is not None else []
     except Refused as refused:
         return refused.diagnostics
     return []

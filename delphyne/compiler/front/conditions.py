@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import arithmetic, calls, expressions, operands, types
-from delphyne.compiler.front.context import Context, Entity, Literal, Value
+from delphyne.compiler.front import calls, diagnostics, expressions, operands, types
+from delphyne.compiler.front.context import Context, Entity, Literal, Operand, Value
 from delphyne.compiler.front.state import State, Step, join, narrowed_type
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[tree.CmpOp, str, str]] = {
@@ -41,23 +41,23 @@ def test(ctx: Context, node: ast.expr) -> Tested:
             return _isinstance(ctx, node)
     given = expressions.value(ctx, node) if not isinstance(node, ast.Constant) or isinstance(node.value, bool) else None
     if given is None or not isinstance(given.ty, tree.BoolT):
-        _no_condition(ctx, node, given)
+        raise _no_condition(ctx, node, given)
     return given.expr, ctx.state, ctx.state
 
 
-def _no_condition(ctx: Context, node: ast.expr, given: Value | None) -> Any:
+def _no_condition(ctx: Context, node: ast.expr, given: Value | None) -> diagnostics.Fault:
     if given is None:
-        ctx.fail(node, "E0204", "a literal is no condition")
+        return ctx.fault(node, "E0204", "a literal is no condition")
     match given.ty:
         case types.SecretT():
-            ctx.fail(node, "E0601", "a condition would show a secret")
+            return ctx.fault(node, "E0601", "a condition would show a secret")
         case tree.OptionT():
-            ctx.fail(node, "E0204", f"{types.show(given.ty)} is no condition", "ask `is None` or `is not None`")
+            return ctx.fault(node, "E0204", f"{types.show(given.ty)} is no condition", "ask `is None` or `is not None`")
         case tree.ResultT():
-            ctx.fail(node, "E0204", f"{types.show(given.ty)} is no condition", f"ask `isinstance(.., {types.show(given.ty.error)})`")
+            return ctx.fault(node, "E0204", f"{types.show(given.ty)} is no condition", f"ask `isinstance(.., {types.show(given.ty.error)})`")
         case tree.IntT():
-            ctx.fail(node, "E0204", f"{types.show(given.ty)} is no condition", "compare it: `!= 0`")
-    ctx.fail(node, "E0204", f"{types.show(given.ty)} is no condition", "compare it")
+            return ctx.fault(node, "E0204", f"{types.show(given.ty)} is no condition", "compare it: `!= 0`")
+    return ctx.fault(node, "E0204", f"{types.show(given.ty)} is no condition", "compare it")
 
 
 def _bool_op(ctx: Context, node: ast.BoolOp) -> Tested:
@@ -88,16 +88,16 @@ def _chain(ctx: Context, node: ast.Compare) -> tree.Expr:
     """`a < b < c`: each operand is evaluated once, and not at all where an earlier comparison failed."""
     result: tree.Expr | None = None
     left_node, left = node.left, expressions.operand(ctx, node.left)
-    for position, (op, right_node) in enumerate(zip(node.ops, node.comparators)):
+    for position, (op, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
         right = expressions.operand(ctx, right_node)
         if isinstance(left, Literal) and isinstance(right, Literal):
-            ctx.fail(node, "E0203", "two literals are compared", "one side must have a width")
+            raise ctx.fault(node, "E0203", "two literals are compared", "one side must have a width")
         if isinstance(left, Literal):
             second = operands.value(ctx, right, right_node)
             first = operands.constant(ctx, left.value, second.ty, left_node)
         else:
             first = operands.value(ctx, left, left_node)
-            second = operands.constant(ctx, right.value, first.ty, right_node) if isinstance(right, Literal) else operands.value(ctx, right, right_node)
+            second = _right_of(ctx, first, right, right_node)
         following: Any = right
         if position + 1 < len(node.ops) and not isinstance(right, Literal):
             keep, again = operands.bind(ctx, second)
@@ -110,17 +110,24 @@ def _chain(ctx: Context, node: ast.Compare) -> tree.Expr:
     return result
 
 
+def _right_of(ctx: Context, left: Value, right: Operand, node: ast.expr) -> Value:
+    if isinstance(right, Literal):
+        return operands.constant(ctx, right.value, left.ty, node)
+    return operands.value(ctx, right, node)
+
+
 def _compare_two(ctx: Context, op: ast.cmpop, left: Value, right: Value, node: ast.Compare, right_node: ast.expr) -> tree.Expr:
     loc = ctx.loc(node)
     for side in (left, right):
         if types.holds_secret(side.ty):
-            ctx.fail(node, "E0601", "a comparison would show a secret", "use secret_equal, or declassify")
+            raise ctx.fault(node, "E0601", "a comparison would show a secret", "use secret_equal, or declassify")
     if isinstance(op, (ast.Is, ast.IsNot)):
         if not isinstance(left.ty, tree.EnumT) or left.ty != right.ty:
-            ctx.fail(node, "E0209", f"`is` between {types.show(left.ty)} and {types.show(right.ty)}", "`is` asks for None and for members of an enum; compare with `==`")
+            reason = f"`is` between {types.show(left.ty)} and {types.show(right.ty)}"
+            raise ctx.fault(node, "E0209", reason, "`is` asks for None and for members of an enum; compare with `==`")
         return tree.Compare(tree.CmpOp.EQ if isinstance(op, ast.Is) else tree.CmpOp.NE, left.expr, right.expr, types.BOOL, loc)
     if type(op) not in _COMPARISONS:
-        ctx.fail(node, "E0209", "`in` is no operator of the language", "compare with each")
+        raise ctx.fault(node, "E0209", "`in` is no operator of the language", "compare with each")
     comparison, shown, method = _COMPARISONS[type(op)]
     equality = comparison in (tree.CmpOp.EQ, tree.CmpOp.NE)
     if left.ty == right.ty:
@@ -135,7 +142,7 @@ def _compare_two(ctx: Context, op: ast.cmpop, left: Value, right: Value, node: a
         if found is not None:
             made = operands.value(ctx, calls.of_operator(ctx, found[1], left, right, node, right_node), node)
             return operands.coerce(ctx, made, types.BOOL, node).expr
-    _not_comparable(ctx, shown, left, right, node)
+    raise _not_comparable(ctx, shown, left, right, node)
 
 
 def _equal_values(ctx: Context, comparison: tree.CmpOp, left: Value, right: Value, node: ast.Compare, right_node: ast.expr) -> tree.Expr:
@@ -152,20 +159,20 @@ def _equal_values(ctx: Context, comparison: tree.CmpOp, left: Value, right: Valu
 def _check_comparable(ctx: Context, ty: Any, node: ast.AST) -> None:
     for item in ty.items if isinstance(ty, tree.TupleT) else ():
         if not types.storable(item):
-            ctx.fail(node, "E0209", f"{types.show(ty)} cannot be compared")
+            raise ctx.fault(node, "E0209", f"{types.show(ty)} cannot be compared")
 
 
-def _not_comparable(ctx: Context, shown: str, left: Value, right: Value, node: ast.AST) -> Any:
+def _not_comparable(ctx: Context, shown: str, left: Value, right: Value, node: ast.AST) -> diagnostics.Fault:
     for side in (left, right):
         if isinstance(side.ty, tree.OptionT):
-            ctx.fail(node, "E0501", f"an operand of `{shown}` may be None: {types.show(side.ty)}")
+            return ctx.fault(node, "E0501", f"an operand of `{shown}` may be None: {types.show(side.ty)}")
         if isinstance(side.ty, tree.ResultT):
-            ctx.fail(node, "E0502", f"an operand of `{shown}` may be an error: {types.show(side.ty)}")
+            return ctx.fault(node, "E0502", f"an operand of `{shown}` may be an error: {types.show(side.ty)}")
         if side.ty is types.NONE:
-            ctx.fail(node, "E0209", "None is compared with `is`")
+            return ctx.fault(node, "E0209", "None is compared with `is`")
     if isinstance(left.ty, tree.IntT) and isinstance(right.ty, tree.IntT):
-        ctx.fail(node, "E0202", f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
-    ctx.fail(node, "E0209", f"`{shown}` is not defined for {types.show(left.ty)} and {types.show(right.ty)}")
+        return ctx.fault(node, "E0202", f"{types.show(left.ty)} {shown} {types.show(right.ty)}")
+    return ctx.fault(node, "E0209", f"`{shown}` is not defined for {types.show(left.ty)} and {types.show(right.ty)}")
 
 
 def _variable(ctx: Context, node: ast.expr, halves: tuple[Step, Step]) -> tuple[str, Any, State] | None:
@@ -205,8 +212,8 @@ def _is_none(ctx: Context, node: ast.Compare, positive: bool) -> Tested:
     given = _tested(ctx, node.left, variable)
     if not isinstance(given.ty, tree.OptionT):
         if isinstance(given.ty, tree.ResultT):
-            ctx.fail(node, "E0502", f"this may be an error: {types.show(given.ty)}")
-        ctx.fail(node, "E0504", f"this is never None: {types.show(given.ty)}")
+            raise ctx.fault(node, "E0502", f"this may be an error: {types.show(given.ty)}")
+        raise ctx.fault(node, "E0504", f"this is never None: {types.show(given.ty)}")
     some: tree.Expr = tree.IsSome(given.expr, types.BOOL, loc)
     if variable is None:
         return (tree.Not(some, types.BOOL, loc) if positive else some), ctx.state, ctx.state
@@ -236,7 +243,7 @@ def _whole(ctx: Context, node: ast.expr) -> Value:
 def _isinstance(ctx: Context, node: ast.Call) -> Tested:
     loc = ctx.loc(node)
     if len(node.args) != 2 or node.keywords:
-        ctx.fail(node, "E0208", "isinstance takes a variable and an error class")
+        raise ctx.fault(node, "E0208", "isinstance takes a variable and an error class")
     variable = _variable(ctx, node.args[0], (Step.OK, Step.ERROR))
     given = _tested(ctx, node.args[0], variable)
     error = expressions.operand(ctx, node.args[1])
@@ -244,10 +251,10 @@ def _isinstance(ctx: Context, node: ast.Call) -> Tested:
     record = ctx.builder.records.find(cls) if isinstance(cls, type) else None
     if not isinstance(given.ty, tree.ResultT):
         if record is not None and given.ty == record.ty:
-            ctx.fail(node, "E0504", f"this is always {types.show(given.ty)} here")
-        ctx.fail(node, "E0505", f"this is {types.show(given.ty)}, which is no error or result")
+            raise ctx.fault(node, "E0504", f"this is always {types.show(given.ty)} here")
+        raise ctx.fault(node, "E0505", f"this is {types.show(given.ty)}, which is no error or result")
     if record is None or record.ty != given.ty.error:
-        ctx.fail(node.args[1], "E0505", f"the error of {types.show(given.ty)} is {types.show(given.ty.error)}")
+        raise ctx.fault(node.args[1], "E0505", f"the error of {types.show(given.ty)} is {types.show(given.ty.error)}")
     test_expr = tree.IsError(given.expr, types.BOOL, loc)
     if variable is None:
         return test_expr, ctx.state, ctx.state

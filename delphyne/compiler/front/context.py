@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from delphyne.compiler import tree
 from delphyne.compiler.front import diagnostics, types
@@ -96,6 +96,7 @@ class Context:
 
     @property
     def file(self) -> str:
+        """The source file."""
         return self.function.module.path
 
     def loc(self, node: ast.AST) -> tree.Loc:
@@ -104,15 +105,16 @@ class Context:
         end_line, end_column = getattr(node, "end_lineno", line) or line, getattr(node, "end_col_offset", column) or column
         return tree.Loc(self.file, line, column, end_line, end_column)
 
-    def fail(self, node: ast.AST, code: str, reason: str, remedy: str = "") -> NoReturn:
-        """Refuses the statement that holds `node`."""
-        raise diagnostics.Fault(diagnostics.at(self.file, node, code, reason, remedy))
+    def fault(self, node: ast.AST, code: str, reason: str, remedy: str = "") -> diagnostics.Fault:
+        """What to raise to refuse the statement that holds `node`."""
+        return diagnostics.Fault(diagnostics.at(self.file, node, code, reason, remedy))
 
     def report(self, node: ast.AST, code: str, reason: str, remedy: str = "") -> None:
         """Refuses, and goes on."""
         self.found.append(diagnostics.at(self.file, node, code, reason, remedy))
 
     def record(self, fault: diagnostics.Fault) -> None:
+        """Keeps what a fault says, and goes on."""
         if fault.diagnostic is not None:
             self.found.append(fault.diagnostic)
 

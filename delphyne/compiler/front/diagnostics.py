@@ -108,7 +108,9 @@ class Sink:
     _found: dict[tuple[str, int, int, str], Diagnostic] = field(default_factory=dict)
 
     def add(self, diagnostic: Diagnostic) -> None:
+        """Takes one more."""
         self._found.setdefault((diagnostic.file, diagnostic.line, diagnostic.column, diagnostic.code), diagnostic)
 
     def sorted(self) -> list[Diagnostic]:
+        """All of them in the order of the source."""
         return sorted(self._found.values(), key=lambda one: (one.file, one.line, one.column, one.code))

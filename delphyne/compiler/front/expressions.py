@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, arithmetic, bits, calls, conditions, methods, operands, types
+from delphyne.compiler.front import arithmetic, bits, calls, conditions, diagnostics, hints, methods, operands, types
 from delphyne.compiler.front.context import Context, Entity, Literal, Method, Operand, Placed, Value
 from delphyne.compiler.front.state import join
 
@@ -17,14 +17,14 @@ def operand(ctx: Context, node: ast.expr) -> Operand:
     """What an expression stands for, not read yet where it is a place."""
     rule = RULES.get(type(node))
     if rule is None:
-        ctx.fail(node, "E0102", f"{_describe(node)} is not part of the language")
+        raise ctx.fault(node, "E0102", f"{_describe(node)} is not part of the language")
     return rule(ctx, node)
 
 
 def value(ctx: Context, node: ast.expr, expected: Any = None) -> Value:
     """The value of an expression, fitted to `expected` where that is given."""
     if expected is not None and isinstance(node, ast.Tuple) and isinstance(expected, tree.TupleT) and len(node.elts) == len(expected.items):
-        parts = [value(ctx, item, ty) for item, ty in zip(node.elts, expected.items)]
+        parts = [value(ctx, item, ty) for item, ty in zip(node.elts, expected.items, strict=True)]
         return Value(tree.MakeRecord([part.expr for part in parts], expected, ctx.loc(node)), expected, operands.union(*parts))
     if expected is not None and isinstance(node, ast.IfExp):
         return _conditional_of(ctx, node, expected)
@@ -47,7 +47,7 @@ def index(ctx: Context, node: ast.expr) -> Value:
         return operands.constant(ctx, given.value, types.U64, node)
     found = operands.value(ctx, given, node)
     if isinstance(found.ty, types.SecretT):
-        ctx.fail(node, "E0601", "an index or offset would show a secret")
+        raise ctx.fault(node, "E0601", "an index or offset would show a secret")
     return operands.coerce(ctx, found, types.U64, node)
 
 
@@ -76,6 +76,7 @@ _NAMES: dict[type[ast.AST], str] = {
 
 
 def rule_constant(ctx: Context, node: ast.expr) -> Operand:
+    """True, False, None, and integers, which have no width of their own."""
     assert isinstance(node, ast.Constant)
     loc = ctx.loc(node)
     match node.value:
@@ -86,24 +87,26 @@ def rule_constant(ctx: Context, node: ast.expr) -> Operand:
         case None:
             return operands.none(loc)
         case bytes():
-            ctx.fail(node, "E0102", "a byte string on its own", f"write `text({node.value!r})`, a View[u8]")
+            raise ctx.fault(node, "E0102", "a byte string on its own", f"write `text({node.value!r})`, a View[u8]")
         case str():
-            ctx.fail(node, "E0102", "a string is no value here", "strings stand only in `log` and `assert`; bytes are `text(b'..')`")
-    ctx.fail(node, "E0102", f"`{ast.unparse(node)}` is not part of the language")
+            raise ctx.fault(node, "E0102", "a string is no value here", "strings stand only in `log` and `assert`; bytes are `text(b'..')`")
+    raise ctx.fault(node, "E0102", f"`{ast.unparse(node)}` is not part of the language")
 
 
 def rule_name(ctx: Context, node: ast.expr) -> Operand:
+    """A name."""
     assert isinstance(node, ast.Name)
     return operands.name(ctx, node)
 
 
 def rule_attribute(ctx: Context, node: ast.expr) -> Operand:
+    """`a.b`."""
     assert isinstance(node, ast.Attribute)
     base = operand(ctx, node.value)
     match base:
         case Entity(obj=obj):
             if not hasattr(obj, node.attr):
-                ctx.fail(node, "E0207", f"`{ast.unparse(node.value)}` has no `{node.attr}`")
+                raise ctx.fault(node, "E0207", f"`{ast.unparse(node.value)}` has no `{node.attr}`")
             return operands.object_(ctx, getattr(obj, node.attr), node)
         case Literal() | Method():
             operands.value(ctx, base, node.value)
@@ -140,23 +143,24 @@ def member(ctx: Context, base: Value | Placed, name: str, node: ast.expr) -> Ope
             return Value(tree.Length(operands.value(ctx, base, node).expr, types.U64, loc), types.U64)
     if name in methods.NAMES.get(type(ty), ()):
         return Method(base, name)
-    _no_member(ctx, ty, name, node)
+    raise _no_member(ctx, ty, name, node)
 
 
-def _no_member(ctx: Context, ty: Any, name: str, node: ast.expr) -> Operand:
+def _no_member(ctx: Context, ty: Any, name: str, node: ast.expr) -> diagnostics.Fault:
     if isinstance(ty, tree.OptionT):
-        ctx.fail(node, "E0501", f"this may be None: `{types.show(ty)}`")
+        return ctx.fault(node, "E0501", f"this may be None: `{types.show(ty)}`")
     if isinstance(ty, tree.ResultT):
-        ctx.fail(node, "E0502", f"this may be an error: `{types.show(ty)}`")
-    ctx.fail(node, "E0207", f"{types.show(ty)} has no `{name}`")
+        return ctx.fault(node, "E0502", f"this may be an error: `{types.show(ty)}`")
+    return ctx.fault(node, "E0207", f"{types.show(ty)} has no `{name}`")
 
 
 def _check_private(ctx: Context, cls: type, name: str, node: ast.AST) -> None:
     if name.startswith("_") and not name.startswith("__") and cls.__module__ != ctx.function.module.name:
-        ctx.fail(node, "E0207", f"`{name}` belongs to {cls.__name__} alone")
+        raise ctx.fault(node, "E0207", f"`{name}` belongs to {cls.__name__} alone")
 
 
 def rule_subscript(ctx: Context, node: ast.expr) -> Operand:
+    """`a[i]`, `a[lo:hi]`, and types such as `Handle[Vm]`."""
     assert isinstance(node, ast.Subscript)
     base = operand(ctx, node.value)
     if isinstance(base, Entity):
@@ -178,20 +182,20 @@ def rule_subscript(ctx: Context, node: ast.expr) -> Operand:
         case tree.TupleT(items=items):
             position = operand(ctx, node.slice)
             if not isinstance(position, Literal) or not 0 <= position.value < len(items):
-                ctx.fail(node.slice, "E0209", f"an item of {types.show(base.ty)} is chosen by a literal from 0 to {len(items) - 1}")
+                raise ctx.fault(node.slice, "E0209", f"an item of {types.show(base.ty)} is chosen by a literal from 0 to {len(items) - 1}")
             whole = operands.value(ctx, base, node.value)
             ty = items[position.value]
             return operands.as_operand(Value(tree.Part(whole.expr, position.value, ty, loc), ty, base.roots))
         case tree.OptionT() | tree.ResultT():
-            return _no_member(ctx, base.ty, "[..]", node)
-    ctx.fail(node, "E0209", f"{types.show(base.ty)} has no elements")
+            raise _no_member(ctx, base.ty, "[..]", node)
+    raise ctx.fault(node, "E0209", f"{types.show(base.ty)} has no elements")
 
 
 def _slice(ctx: Context, base: Value | Placed, node: ast.Subscript, ends: ast.Slice) -> Operand:
     if ends.step is not None:
-        ctx.fail(ends.step, "E0102", "a slice has no step")
+        raise ctx.fault(ends.step, "E0102", "a slice has no step")
     if not isinstance(base.ty, (tree.ArrayT, tree.SliceT, tree.BootArrayT)):
-        ctx.fail(node, "E0209", f"{types.show(base.ty)} cannot be sliced")
+        raise ctx.fault(node, "E0209", f"{types.show(base.ty)} cannot be sliced")
     whole = operands.value(ctx, base, node.value)
     low = index(ctx, ends.lower).expr if ends.lower is not None else None
     high = index(ctx, ends.upper).expr if ends.upper is not None else None
@@ -201,11 +205,12 @@ def _slice(ctx: Context, base: Value | Placed, node: ast.Subscript, ends: ast.Sl
 
 
 def rule_tuple(ctx: Context, node: ast.expr) -> Operand:
+    """`a, b`."""
     assert isinstance(node, ast.Tuple)
     parts = [value(ctx, item) for item in node.elts]
-    for part, item in zip(parts, node.elts):
+    for part, item in zip(parts, node.elts, strict=True):
         if part.ty is types.NONE or isinstance(part.ty, tree.UnitT):
-            ctx.fail(item, "E0201", "an item of a tuple is None")
+            raise ctx.fault(item, "E0201", "an item of a tuple is None")
     ty = tree.TupleT(tuple(part.ty for part in parts))
     return Value(tree.MakeRecord([part.expr for part in parts], ty, ctx.loc(node)), ty, operands.union(*parts))
 
@@ -234,18 +239,20 @@ def rule_conditional(ctx: Context, node: ast.IfExp) -> Operand:
     if operands.fit(other, ty, loc) is None:
         ty = other.ty
     if ty is types.NONE or isinstance(ty, tree.NeverT):
-        ctx.fail(node, "E0201", f"both ways must have one type: {types.show(then.ty)} and {types.show(other.ty)}")
+        raise ctx.fault(node, "E0201", f"both ways must have one type: {types.show(then.ty)} and {types.show(other.ty)}")
     then, other = operands.coerce(ctx, then, ty, node.body), operands.coerce(ctx, other, ty, node.orelse)
     return operands.as_operand(Value(tree.Conditional(test, then.expr, other.expr, ty, loc), ty, then.roots | other.roots))
 
 
 def rule_condition(ctx: Context, node: ast.expr) -> Operand:
+    """Comparisons, `and`, `or` and `not` as values."""
     test, yes, no = conditions.test(ctx, node)
     ctx.state = join(yes, no)
     return Value(test, types.BOOL)
 
 
 def rule_unary(ctx: Context, node: ast.expr) -> Operand:
+    """`not`, `~`, and `-` on literals."""
     assert isinstance(node, ast.UnaryOp)
     return rule_condition(ctx, node) if isinstance(node.op, ast.Not) else arithmetic.unary(ctx, node)
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, diagnostics, types
+from delphyne.compiler.front import diagnostics, hints, types
 from delphyne.compiler.front.source import Module
 from delphyne.compiler.front.state import Root
 from delphyne.lang.meta import FunctionMeta, function_meta
@@ -91,8 +91,8 @@ def make(builder: Builder, function: Any, module: Module, node: ast.FunctionDef,
     return info
 
 
-def _fail(info: FunctionInfo, node: ast.AST, code: str, reason: str, remedy: str = "") -> None:
-    raise diagnostics.Fault(diagnostics.at(info.module.path, node, code, reason, remedy))
+def _fault(info: FunctionInfo, node: ast.AST, code: str, reason: str, remedy: str = "") -> diagnostics.Fault:
+    return diagnostics.Fault(diagnostics.at(info.module.path, node, code, reason, remedy))
 
 
 def _check_shape(info: FunctionInfo) -> None:
@@ -100,16 +100,16 @@ def _check_shape(info: FunctionInfo) -> None:
     for decorator in node.decorator_list:
         name = _decorator_name(decorator)
         if name not in _DECORATORS and not info.library:
-            _fail(info, decorator, "E0111", f"`@{name}` is no decorator of the language")
+            raise _fault(info, decorator, "E0111", f"`@{name}` is no decorator of the language")
     for extra, what in ((arguments.vararg, "`*` parameter"), (arguments.kwarg, "`**` parameter")):
         if extra is not None:
-            _fail(info, extra, "E0103", f"`{extra.arg}` is a {what}")
+            raise _fault(info, extra, "E0103", f"`{extra.arg}` is a {what}")
     for several, what in ((arguments.posonlyargs, "positional-only"), (arguments.kwonlyargs, "keyword-only")):
         if several:
-            _fail(info, several[0], "E0103", f"`{several[0].arg}` is {what}")
+            raise _fault(info, several[0], "E0103", f"`{several[0].arg}` is {what}")
     for default in (*arguments.defaults, *arguments.kw_defaults):
         if default is not None:
-            _fail(info, default, "E0103", "a parameter has a default")
+            raise _fault(info, default, "E0103", "a parameter has a default")
 
 
 def _read_parameters(builder: Builder, info: FunctionInfo, static: bool) -> None:
@@ -117,17 +117,15 @@ def _read_parameters(builder: Builder, info: FunctionInfo, static: bool) -> None
     arguments = list(node.args.args)
     if info.owner is not None and not static:
         if not arguments:
-            _fail(info, node, "E0103", f"`{node.name}` has no self")
+            raise _fault(info, node, "E0103", f"`{node.name}` has no self")
         info.params.append((arguments.pop(0).arg, types.as_variable(info.owner.ty)))
     for argument in arguments:
         if argument.annotation is None:
-            _fail(info, argument, "E0104", f"the parameter `{argument.arg}` has no type")
-            continue
+            raise _fault(info, argument, "E0104", f"the parameter `{argument.arg}` has no type")
         info.params.append((argument.arg, variable_type(builder, info, argument.annotation)))
     if node.returns is None:
-        _fail(info, node, "E0104", f"the result of `{node.name}` has no type", "write `-> None` where there is none")
-    else:
-        info.result = variable_type(builder, info, node.returns)
+        raise _fault(info, node, "E0104", f"the result of `{node.name}` has no type", "write `-> None` where there is none")
+    info.result = variable_type(builder, info, node.returns)
 
 
 def variable_type(builder: Builder, info: FunctionInfo, node: ast.expr) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, calls, expressions, operands, references, types
+from delphyne.compiler.front import calls, expressions, hints, operands, references, types
 from delphyne.compiler.front.context import Context, Entity, Operand, Placed, Value
 from delphyne.lang.hardware import Domain, SysReg
 
@@ -34,12 +34,12 @@ def may_use_addresses(ctx: Context) -> bool:
 
 def _gate(ctx: Context, node: ast.AST, name: str) -> None:
     if not may_use_addresses(ctx):
-        ctx.fail(node, "E0604", f"`{name}` reaches any memory, and `{ctx.function.module.name}` is not among the modules that may")
+        raise ctx.fault(node, "E0604", f"`{name}` reaches any memory, and `{ctx.function.module.name}` is not among the modules that may")
 
 
 def _arguments(ctx: Context, node: ast.Call, name: str, count: int) -> list[ast.expr]:
     if len(node.args) != count or node.keywords:
-        ctx.fail(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''} by position")
+        raise ctx.fault(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''} by position")
     return node.args
 
 
@@ -47,7 +47,7 @@ def system_register(ctx: Context, register: SysReg[Any], func: ast.Attribute, no
     """`HCR_EL2.read()` and `HCR_EL2.write(v)`."""
     loc = ctx.loc(node)
     ty = hints.of_object(ctx.builder, register.kind)
-    encoding = dict(zip(("op0", "op1", "crn", "crm", "op2"), register.encoding))
+    encoding = dict(zip(("op0", "op1", "crn", "crm", "op2"), register.encoding, strict=True))
     attrs: dict[str, int | str] = {"name": register.name, **encoding}
     if func.attr == "read":
         _arguments(ctx, node, "read", 0)
@@ -58,7 +58,7 @@ def system_register(ctx: Context, register: SysReg[Any], func: ast.Attribute, no
         given = expressions.value(ctx, argument, ty).expr
         word = given if ty == types.U64 else tree.Convert(tree.ConvertKind.RELABEL, given, types.U64, loc)
         return Value(tree.Builtin("sysreg_write", [word], types.UNIT, loc, attrs), types.UNIT)
-    ctx.fail(func, "E0207", f"a system register has `read` and `write`, not `{func.attr}`")
+    raise ctx.fault(func, "E0207", f"a system register has `read` and `write`, not `{func.attr}`")
 
 
 def _barrier(ctx: Context, node: ast.Call, name: str) -> Operand:
@@ -69,7 +69,7 @@ def _barrier(ctx: Context, node: ast.Call, name: str) -> Operand:
         (argument,) = _arguments(ctx, node, name, 1)
         given = expressions.operand(ctx, argument)
         if not isinstance(given, Entity) or not isinstance(given.obj, Domain):
-            ctx.fail(argument, "E0208", f"`{name}` takes a domain: `{name}(Domain.ISH)`")
+            raise ctx.fault(argument, "E0208", f"`{name}` takes a domain: `{name}(Domain.ISH)`")
         domain = str(given.obj.value)
     return Value(tree.Builtin("barrier", [], types.UNIT, ctx.loc(node), {"kind": name, "domain": domain}), types.UNIT)
 
@@ -79,7 +79,7 @@ def _address_of(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = _arguments(ctx, node, name, 1)
     given = expressions.operand(ctx, argument)
     if not isinstance(given, Placed) or not types.is_place(given.ty):
-        ctx.fail(argument, "E0201", "only statics and references have an address")
+        raise ctx.fault(argument, "E0201", "only statics and references have an address")
     loc = ctx.loc(node)
     reference = operands.value(ctx, given, argument)
     number = tree.Builtin("address_of", [reference.expr], types.U64, loc)
@@ -92,7 +92,7 @@ def _place_at(ctx: Context, node: ast.Call, name: str) -> Operand:
     cls, address = _arguments(ctx, node, name, 2)
     target = hints.read(ctx.builder, ctx.file, cls, ctx.function.namespace)
     if not types.is_place(target):
-        ctx.fail(cls, "E0201", f"{types.show(target)} does not live at a place")
+        raise ctx.fault(cls, "E0201", f"{types.show(target)} does not live at a place")
     given = expressions.value(ctx, address, types.U64)
     ty = tree.RefT(target)
     return operands.as_operand(Value(tree.Builtin("place_at", [given.expr], ty, ctx.loc(node)), ty))
@@ -134,7 +134,7 @@ _VECTORS: dict[str, tuple[str, int]] = {
 
 def _in_simd(ctx: Context, node: ast.AST, name: str) -> None:
     if not ctx.function.meta.simd:
-        ctx.fail(node, "E0605", f"`{name}` is a SIMD instruction, and `{ctx.function.node.name}` is not marked @simd")
+        raise ctx.fault(node, "E0605", f"`{name}` is a SIMD instruction, and `{ctx.function.node.name}` is not marked @simd")
 
 
 def _vector(ctx: Context, node: ast.Call, name: str) -> Operand:
@@ -163,8 +163,9 @@ def _v128_store(ctx: Context, node: ast.Call, name: str) -> Operand:
 def _bytes(ctx: Context, node: ast.expr, writable: bool) -> Value:
     """A slice of bytes; secret bytes too, since no SIMD instruction of the language decides anything."""
     found = expressions.value(ctx, node)
-    if isinstance(found.ty, tree.SliceT) and found.ty.item == types.SecretT(types.U8):
-        return operands.coerce(ctx, found, tree.SliceT(found.ty.item, writable), node)
+    item: Any = types.SecretT(types.U8)
+    if isinstance(found.ty, tree.SliceT) and found.ty.item == item:
+        return operands.coerce(ctx, found, tree.SliceT(item, writable), node)
     return operands.coerce(ctx, found, tree.SliceT(types.U8, writable), node)
 
 
@@ -182,7 +183,7 @@ def _v128_lane(ctx: Context, node: ast.Call, name: str) -> Operand:
 
 
 def _only_in_with(ctx: Context, node: ast.Call, name: str) -> Operand:
-    ctx.fail(node, "E0112", f"`{name}(..)` stands only in a `with`")
+    raise ctx.fault(node, "E0112", f"`{name}(..)` stands only in a `with`")
 
 
 def rules() -> dict[str, Callable[[Context, ast.Call, str], Operand]]:

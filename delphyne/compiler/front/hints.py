@@ -80,10 +80,10 @@ def _union(builder: Builder, parts: tuple[Any, ...]) -> Any:
 
 def _generic(builder: Builder, name: str, arguments: tuple[Any, ...]) -> Any:
     """Array[T, N], Slice[T], View[T], BootArray[T], Secret[T]."""
-    item = _item(builder, arguments[0], name)
+    item: Any = _item(builder, arguments[0], name)
     if name == "Array":
         length = int(arguments[1])
-        if not isinstance(item, (*types.SCALARS, types.SecretT, tree.ValueT, *types.PLACES)):
+        if not (types.storable(item) or types.is_place(item)):
             raise NoType(f"an array of {types.show(item)}")
         return tree.ArrayT(item, length)
     if name in ("Slice", "View"):

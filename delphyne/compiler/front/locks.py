@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_held(ctx: Context, lock: LockInfo) -> bool:
+    """Whether the lock is held at this point."""
     return any(other.symbol == lock.symbol for other in ctx.held)
 
 
@@ -20,16 +21,17 @@ def check_guard(ctx: Context, static: StaticInfo, node: ast.AST) -> None:
     """A guarded static is touched only while its lock is held."""
     if static.lock is not None and not is_held(ctx, static.lock):
         shown, lock = static.symbol.rsplit(".", 1)[-1], static.lock.symbol.rsplit(".", 1)[-1]
-        ctx.fail(node, "E0401", f"`{shown}` is guarded by `{lock}`, which is not held here", f"take the lock with `with {lock}:`, or mark the function @holds({lock})")
+        remedy = f"take the lock with `with {lock}:`, or mark the function @holds({lock})"
+        raise ctx.fault(node, "E0401", f"`{shown}` is guarded by `{lock}`, which is not held here", remedy)
 
 
 def check_take(ctx: Context, lock: LockInfo, node: ast.AST, through: str = "") -> None:
     """A lock is taken while only locks of lower rank are held, and never twice."""
     for other in ctx.held:
         if other.symbol == lock.symbol:
-            ctx.fail(node, "E0411", f"{through}`{lock.name}` is taken while it is already held")
+            raise ctx.fault(node, "E0411", f"{through}`{lock.name}` is taken while it is already held")
         if other.rank >= lock.rank:
-            ctx.fail(node, "E0403", f"{through}`{lock.name}` (rank {lock.rank}) is taken while `{other.name}` (rank {other.rank}) is held")
+            raise ctx.fault(node, "E0403", f"{through}`{lock.name}` (rank {lock.rank}) is taken while `{other.name}` (rank {other.rank}) is held")
     ctx.function.summary.takes[lock.symbol] = lock
 
 
@@ -38,6 +40,7 @@ def check_call(ctx: Context, callee: FunctionInfo, node: ast.AST) -> None:
     for lock in callee.holds:
         if not is_held(ctx, lock):
             shown = lock.symbol.rsplit(".", 1)[-1]
-            ctx.fail(node, "E0402", f"`{callee.node.name}` must be called with `{shown}` held", f"call it inside `with {shown}:`, or mark the caller @holds({shown})")
+            remedy = f"call it inside `with {shown}:`, or mark the caller @holds({shown})"
+            raise ctx.fault(node, "E0402", f"`{callee.node.name}` must be called with `{shown}` held", remedy)
     for lock in callee.summary.takes.values():
         check_take(ctx, lock, node, f"in `{callee.node.name}`, ")

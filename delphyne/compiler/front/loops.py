@@ -38,7 +38,7 @@ def _fixed(ctx: Context, head: State, once: Callable[[State], tuple[Any, Loop]])
 def while_loop(ctx: Context, node: ast.While) -> list[tree.Stmt]:
     """`while test:`."""
     if node.orelse:
-        ctx.fail(node.orelse[0], "E0107", "`else` of a loop")
+        raise ctx.fault(node.orelse[0], "E0107", "`else` of a loop")
     head = ctx.known()
     exits: list[State | None] = []
 
@@ -79,9 +79,9 @@ def for_loop(ctx: Context, node: ast.For) -> list[tree.Stmt]:
         ctx.record(fault)
         ty, start, stop, step = types.POISON, None, None, 1
     if node.orelse:
-        ctx.fail(node.orelse[0], "E0107", "`else` of a loop")
+        raise ctx.fault(node.orelse[0], "E0107", "`else` of a loop")
     if not isinstance(node.target, ast.Name):
-        ctx.fail(node.target, "E0107", "the counter of a loop is one variable")
+        raise ctx.fault(node.target, "E0107", "the counter of a loop is one variable")
     name, target = node.target.id, node.target
     head = ctx.known()
 
@@ -115,9 +115,9 @@ def _range(ctx: Context, node: ast.For) -> tuple[Any, tree.Expr, tree.Expr, int]
         cls = base.obj if isinstance(base, Entity) else None
     width = integer_bits(cls)
     if width is None or not isinstance(call, ast.Call):
-        ctx.fail(node.iter, "E0107", f"`{ast.unparse(node.iter)}` is no range of the language")
+        raise ctx.fault(node.iter, "E0107", f"`{ast.unparse(node.iter)}` is no range of the language")
     if call.keywords or not 1 <= len(call.args) <= 3:
-        ctx.fail(call, "E0208", "a range takes its end; start and end; or start, end and step")
+        raise ctx.fault(call, "E0208", "a range takes its end; start and end; or start, end and step")
     ty = tree.IntT(width)
     ends = [_end(ctx, argument, ty) for argument in call.args[:2]]
     start: tree.Expr = tree.Const(0, ty, ctx.loc(call)) if len(ends) == 1 else ends[0]
@@ -125,7 +125,7 @@ def _range(ctx: Context, node: ast.For) -> tuple[Any, tree.Expr, tree.Expr, int]
     if len(call.args) == 3:
         given = expressions.operand(ctx, call.args[2])
         if not isinstance(given, Literal) or not 0 < given.value < 1 << width:
-            ctx.fail(call.args[2], "E0107", "the step of a range is a literal of 1 or more")
+            raise ctx.fault(call.args[2], "E0107", "the step of a range is a literal of 1 or more")
         step = given.value
     return ty, start, ends[-1], step
 
@@ -136,5 +136,5 @@ def _end(ctx: Context, node: ast.expr, ty: Any) -> tree.Expr:
         return operands.constant(ctx, given.value, ty, node).expr
     found = operands.value(ctx, given, node)
     if isinstance(found.ty, types.SecretT):
-        ctx.fail(node, "E0601", "a secret would decide how often a loop runs")
+        raise ctx.fault(node, "E0601", "a secret would decide how often a loop runs")
     return operands.coerce(ctx, found, ty, node).expr

@@ -20,12 +20,12 @@ _SPEC = re.compile(r"#?(0?[1-9][0-9]?)?[xd]?")
 def log(ctx: Context, node: ast.Call, name: str) -> Operand:
     """`log(Level.INFO, f"..")`."""
     if len(node.args) != 2 or node.keywords:
-        ctx.fail(node, "E0220", "`log` takes a level and a message")
+        raise ctx.fault(node, "E0220", "`log` takes a level and a message")
     level = expressions.value(ctx, node.args[0])
     level = operands.coerce(ctx, level, ctx.builder.type_of(ctx.builder.lang("Level")), node.args[0])
     text, given = _message(ctx, node.args[1])
     if len(given) > MOST:
-        ctx.fail(node.args[1], "E0220", f"the message has {len(given)} arguments, and {MOST} is the most")
+        raise ctx.fault(node.args[1], "E0220", f"the message has {len(given)} arguments, and {MOST} is the most")
     loc = ctx.loc(node)
     module = sys.modules.get(RECORDER)
     recorder = getattr(module, "record", None)
@@ -40,8 +40,8 @@ def log(ctx: Context, node: ast.Call, name: str) -> Operand:
     rest = [Value(expr, types.U64) for expr in [*given, *([zero] * (MOST - len(given)))]]
     values = [level, *numbers, *rest]
     if len(info.params) != len(values):
-        ctx.fail(node, "E0208", f"`{RECORDER}.record` does not take {len(values)} arguments")
-    fitted = [operands.coerce(ctx, value, ty, node) for value, (_, ty) in zip(values, info.params)]
+        raise ctx.fault(node, "E0208", f"`{RECORDER}.record` does not take {len(values)} arguments")
+    fitted = [operands.coerce(ctx, value, ty, node) for value, (_, ty) in zip(values, info.params, strict=True)]
     return calls.finish(ctx, info, fitted, [node] * len(fitted), [], node)
 
 
@@ -49,7 +49,7 @@ def _message(ctx: Context, node: ast.expr) -> tuple[str, list[tree.Expr]]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return _escape(node.value), []
     if not isinstance(node, ast.JoinedStr):
-        ctx.fail(node, "E0220", "the message is an f-string or a string in quotes")
+        raise ctx.fault(node, "E0220", "the message is an f-string or a string in quotes")
     text, given = "", []
     for part in node.values:
         if isinstance(part, ast.Constant):
@@ -69,13 +69,13 @@ def _escape(text: str) -> str:
 
 def _spec(ctx: Context, part: ast.FormattedValue) -> str:
     if part.conversion != -1:
-        ctx.fail(part.value, "E0220", "`!` in a message")
+        raise ctx.fault(part.value, "E0220", "`!` in a message")
     if part.format_spec is None:
         return ""
     texts = part.format_spec.values if isinstance(part.format_spec, ast.JoinedStr) else []
     spec = "".join(str(item.value) for item in texts if isinstance(item, ast.Constant))
     if any(not isinstance(item, ast.Constant) for item in texts) or not _SPEC.fullmatch(spec):
-        ctx.fail(part.value, "E0220", f"the format `{spec}` is not one of {{x}}, {{x:x}}, {{x:#x}}, {{x:08x}}")
+        raise ctx.fault(part.value, "E0220", f"the format `{spec}` is not one of {{x}}, {{x:x}}, {{x:#x}}, {{x:08x}}")
     return spec
 
 
@@ -92,5 +92,5 @@ def _number(ctx: Context, value: Value, node: ast.expr) -> tree.Expr:
         case tree.ValueT(fields=((("raw", tree.IntT(bits=64))),)):
             return tree.Part(value.expr, 0, types.U64, loc)
         case types.SecretT():
-            ctx.fail(node, "E0601", "a message would show a secret")
-    ctx.fail(node, "E0220", f"{types.show(value.ty)} in a message: only integers, bools, enums and addresses")
+            raise ctx.fault(node, "E0601", "a message would show a secret")
+    raise ctx.fault(node, "E0220", f"{types.show(value.ty)} in a message: only integers, bools, enums and addresses")

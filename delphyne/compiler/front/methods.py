@@ -27,7 +27,7 @@ NAMES: dict[type, tuple[str, ...]] = {
 def call(ctx: Context, method: Method, node: ast.Call) -> Operand:
     """Call of a method of the language."""
     if node.keywords and method.name not in _ATOMICS:
-        ctx.fail(node.keywords[0].value, "E0208", f"`{method.name}` takes no keywords")
+        raise ctx.fault(node.keywords[0].value, "E0208", f"`{method.name}` takes no keywords")
     receiver = method.receiver
     if isinstance(receiver.ty, tree.AtomicT):
         return _atomic(ctx, method, node)
@@ -37,13 +37,13 @@ def call(ctx: Context, method: Method, node: ast.Call) -> Operand:
 
 def _take(ctx: Context, node: ast.Call, name: str, count: int) -> None:
     if len(node.args) != count or node.keywords:
-        ctx.fail(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''}")
+        raise ctx.fault(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''}")
 
 
 def _written(ctx: Context, receiver: Value | Placed, node: ast.AST) -> None:
     """The receiver may be written."""
     if isinstance(receiver.ty, tree.SliceT) and not receiver.ty.writable:
-        ctx.fail(node, "E0303", f"{types.show(receiver.ty)} is read only")
+        raise ctx.fault(node, "E0303", f"{types.show(receiver.ty)} is read only")
     references.check_write(ctx, receiver.roots, node)
 
 
@@ -65,7 +65,7 @@ def _fill(ctx: Context, receiver: Value | Placed, node: ast.Call) -> Operand:
     loc = ctx.loc(node)
     item = receiver.ty.item
     if types.is_place(item):
-        ctx.fail(node, "E0302", f"{types.show(item)} is a place, and `fill` stores values")
+        raise ctx.fault(node, "E0302", f"{types.show(item)} is a place, and `fill` stores values")
     to = operands.value(ctx, receiver, node.func)
     if isinstance(receiver.ty, tree.ArrayT):
         whole = tree.SliceT(item, True)
@@ -78,7 +78,7 @@ def _fill(ctx: Context, receiver: Value | Placed, node: ast.Call) -> Operand:
 def _attach(ctx: Context, receiver: Value | Placed, node: ast.Call) -> Operand:
     _take(ctx, node, "attach", 2)
     if not ctx.function.meta.boot:
-        ctx.fail(node, "E0405", f"`attach` belongs to boot, and `{ctx.function.node.name}` is no @boot function")
+        raise ctx.fault(node, "E0405", f"`attach` belongs to boot, and `{ctx.function.node.name}` is no @boot function")
     to = operands.value(ctx, receiver, node.func)
     address = expressions.value(ctx, node.args[0], types.U64)
     length = expressions.value(ctx, node.args[1], types.U64)
@@ -91,10 +91,10 @@ _ALLOWED = {"load": ("relaxed", "acquire"), "store": ("relaxed", "release")}
 def _order(ctx: Context, name: str, node: ast.expr) -> str:
     given = expressions.operand(ctx, node)
     if not isinstance(given, Entity) or not isinstance(given.obj, Order):
-        ctx.fail(node, "E0208", "the last argument is the order: Order.RELAXED, Order.ACQUIRE, ..")
+        raise ctx.fault(node, "E0208", "the last argument is the order: Order.RELAXED, Order.ACQUIRE, ..")
     order = str(given.obj.value)
     if order not in _ALLOWED.get(name, (order,)):
-        ctx.fail(node, "E0208", f"`{name}` is {' or '.join(_ALLOWED[name])}, not {order}")
+        raise ctx.fault(node, "E0208", f"`{name}` is {' or '.join(_ALLOWED[name])}, not {order}")
     return order
 
 
@@ -106,10 +106,10 @@ def _atomic(ctx: Context, method: Method, node: ast.Call) -> Operand:
     given_nodes = list(node.args)
     for keyword in node.keywords:
         if len(given_nodes) >= len(parameters) or keyword.arg != parameters[len(given_nodes)]:
-            ctx.fail(keyword.value, "E0208", f"`{name}` takes {', '.join(parameters)}")
+            raise ctx.fault(keyword.value, "E0208", f"`{name}` takes {', '.join(parameters)}")
         given_nodes.append(keyword.value)
     if len(given_nodes) != count + 1:
-        ctx.fail(node, "E0208", f"`{name}` takes {', '.join(parameters)}")
+        raise ctx.fault(node, "E0208", f"`{name}` takes {', '.join(parameters)}")
     to = operands.value(ctx, method.receiver, node.func)
     word: Any = tree.IntT(bits)
     given = [expressions.value(ctx, argument, word).expr for argument in given_nodes[:count]]

@@ -8,7 +8,7 @@ import builtins
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, diagnostics, locks, types
+from delphyne.compiler.front import diagnostics, hints, locks, types
 from delphyne.compiler.front.context import Context, Entity, Literal, Method, Operand, Placed, Value
 from delphyne.compiler.front.state import NO_ROOTS, Root, RootKind, Roots, Step, narrowed_read, narrowed_type
 from delphyne.compiler.front.statics import NoStatic
@@ -24,7 +24,7 @@ def name(ctx: Context, node: ast.Name) -> Operand:
         return object_(ctx, namespace[node.id], node)
     if hasattr(builtins, node.id):
         return Entity(getattr(builtins, node.id))
-    ctx.fail(node, "E0205", f"`{node.id}` is not defined")
+    raise ctx.fault(node, "E0205", f"`{node.id}` is not defined")
 
 
 def variable(ctx: Context, node: ast.Name) -> Operand:
@@ -35,8 +35,8 @@ def variable(ctx: Context, node: ast.Name) -> Operand:
         raise diagnostics.Fault(None)
     if known is None or declared is None:
         if node.id in ctx.expired:
-            ctx.fail(node, "E0306", f"`{node.id}` refers into {ctx.expired[node.id]}, which has ended")
-        ctx.fail(node, "E0212", f"`{node.id}` is not assigned on every way that leads here")
+            raise ctx.fault(node, "E0306", f"`{node.id}` refers into {ctx.expired[node.id]}, which has ended")
+        raise ctx.fault(node, "E0212", f"`{node.id}` is not assigned on every way that leads here")
     loc = ctx.loc(node)
     if node.id in ctx.slots:
         return Placed(tree.LocalPlace(node.id, declared.target, loc), declared.target, known.roots)
@@ -70,9 +70,9 @@ def object_(ctx: Context, obj: Any, node: ast.expr) -> Operand:
             return Value(*constant)
         static = ctx.builder.statics.find(obj)
     except NoStatic as problem:
-        ctx.fail(node, problem.code, str(problem))
+        raise ctx.fault(node, problem.code, str(problem)) from None
     except hints.NoType as problem:
-        ctx.fail(node, "E0410", str(problem))
+        raise ctx.fault(node, "E0410", str(problem)) from None
     if static is None or static.kind is StaticKind.PER_CPU:
         return Entity(obj)
     locks.check_guard(ctx, static, node)
@@ -89,12 +89,12 @@ def value(ctx: Context, operand: Operand, node: ast.expr) -> Value:
                 return Value(reference(place, ty, ctx.loc(node)), tree.RefT(ty), roots)
             return Value(tree.Load(place, ty, ctx.loc(node)), ty)
         case Literal(value=number):
-            ctx.fail(node, "E0203", f"`{ast.unparse(node)}` has no width here", f"give the literal a width: `u64({number})`")
+            raise ctx.fault(node, "E0203", f"`{ast.unparse(node)}` has no width here", f"give the literal a width: `u64({number})`")
         case Method(name=method):
-            ctx.fail(node, "E0214", f"`{method}` is a method", f"call it: `{method}(..)`")
+            raise ctx.fault(node, "E0214", f"`{method}` is a method", f"call it: `{method}(..)`")
         case Entity(obj=obj):
             shown = getattr(obj, "__name__", None) or type(obj).__name__
-            ctx.fail(node, "E0214", f"`{shown}` is a {_kind(obj)}, not a value")
+            raise ctx.fault(node, "E0214", f"`{shown}` is a {_kind(obj)}, not a value")
 
 
 def _kind(obj: Any) -> str:
@@ -112,9 +112,9 @@ def constant(ctx: Context, number: int, ty: Any, node: ast.expr) -> Value:
     """A literal of the width of `ty`."""
     plain = ty.item if isinstance(ty, types.SecretT) else ty
     if not isinstance(plain, tree.IntT):
-        ctx.fail(node, "E0201", f"{number} stands where {types.show(ty)} is expected")
+        raise ctx.fault(node, "E0201", f"{number} stands where {types.show(ty)} is expected")
     if not 0 <= number < 1 << plain.bits:
-        ctx.fail(node, "E0210", f"{number} does not fit {types.show(plain)}")
+        raise ctx.fault(node, "E0210", f"{number} does not fit {types.show(plain)}")
     return Value(tree.Const(number, plain, ctx.loc(node)), plain)
 
 
@@ -127,7 +127,8 @@ def coerce(ctx: Context, given: Value, expected: Any, node: ast.AST) -> Value:
     if isinstance(given.ty, tree.IntT) and isinstance(expected, tree.IntT):
         code = "E0202"
         widen = given.ty.bits < expected.bits
-        remedy = f"widen it: `{types.show(expected)}(..)`" if widen else f"narrow it: `{types.show(expected)}(..)` traps, `{types.show(expected)}.wrap(..)` cuts"
+        shown = types.show(expected)
+        remedy = f"widen it: `{shown}(..)`" if widen else f"narrow it: `{shown}(..)` traps, `{shown}.wrap(..)` cuts"
     elif isinstance(given.ty, tree.OptionT) and given.ty.item == expected:
         code = "E0501"
     elif isinstance(given.ty, tree.ResultT) and given.ty.item == expected:
@@ -136,7 +137,7 @@ def coerce(ctx: Context, given: Value, expected: Any, node: ast.AST) -> Value:
         code = "E0303"
     elif isinstance(given.ty, types.SecretT):
         code = "E0601"
-    ctx.fail(node, code, f"this is {types.show(given.ty)}, and {types.show(expected)} is expected", remedy)
+    raise ctx.fault(node, code, f"this is {types.show(given.ty)}, and {types.show(expected)} is expected", remedy)
 
 
 def fit(given: Value, expected: Any, loc: tree.Loc) -> Value | None:
@@ -165,7 +166,7 @@ def fit(given: Value, expected: Any, loc: tree.Loc) -> Value | None:
     if isinstance(expected, tree.TupleT) and isinstance(given.expr, tree.MakeRecord) and isinstance(ty, tree.TupleT):
         if len(ty.items) != len(expected.items):
             return None
-        parts = [fit(Value(part, item), wanted, loc) for part, item, wanted in zip(given.expr.parts, ty.items, expected.items)]
+        parts = [fit(Value(part, item), wanted, loc) for part, item, wanted in zip(given.expr.parts, ty.items, expected.items, strict=True)]
         if any(part is None for part in parts):
             return None
         return Value(tree.MakeRecord([part.expr for part in parts if part is not None], expected, loc), expected, given.roots)

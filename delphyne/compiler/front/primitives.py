@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import expressions, hardware, messages, operands, references, types
+from delphyne.compiler.front import diagnostics, expressions, messages, operands, references, types
 from delphyne.compiler.front.context import Context, Literal, Operand, Value
 
 Rule = Callable[[Context, ast.Call, str], Operand]
@@ -17,7 +17,7 @@ Rule = Callable[[Context, ast.Call, str], Operand]
 def plain_arguments(ctx: Context, node: ast.Call, name: str, count: int) -> list[ast.expr]:
     """Exactly `count` arguments by position."""
     if len(node.args) != count or node.keywords:
-        ctx.fail(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''} by position")
+        raise ctx.fault(node, "E0208", f"`{name}` takes {count} argument{'s' if count != 1 else ''} by position")
     return node.args
 
 
@@ -40,33 +40,33 @@ def convert(ctx: Context, width: int, node: ast.Call) -> Operand:
             return Value(tree.Convert(kind, found.expr, ty, loc), ty)
         case tree.BoolT():
             return Value(tree.Convert(tree.ConvertKind.FROM_BOOL, found.expr, ty, loc), ty)
-    _no_number(ctx, found.ty, types.show(ty), argument)
+    raise _no_number(ctx, found.ty, types.show(ty), argument)
 
 
-def _no_number(ctx: Context, ty: Any, target: str, node: ast.expr) -> Operand:
+def _no_number(ctx: Context, ty: Any, target: str, node: ast.expr) -> diagnostics.Fault:
     match ty:
         case tree.EnumT() | tree.BitsT():
-            ctx.fail(node, "E0201", f"{types.show(ty)} is no integer", f"take its number: `{target}({ast.unparse(node)}.raw)`")
+            return ctx.fault(node, "E0201", f"{types.show(ty)} is no integer", f"take its number: `{target}({ast.unparse(node)}.raw)`")
         case types.SecretT():
-            ctx.fail(node, "E0602", "a conversion of a secret could trap")
+            return ctx.fault(node, "E0602", "a conversion of a secret could trap")
         case tree.OptionT():
-            ctx.fail(node, "E0501", f"this may be None: {types.show(ty)}")
+            return ctx.fault(node, "E0501", f"this may be None: {types.show(ty)}")
         case tree.ResultT():
-            ctx.fail(node, "E0502", f"this may be an error: {types.show(ty)}")
-    ctx.fail(node, "E0201", f"{types.show(ty)} is no integer", "take a number out of it, such as `.raw`")
+            return ctx.fault(node, "E0502", f"this may be an error: {types.show(ty)}")
+    return ctx.fault(node, "E0201", f"{types.show(ty)} is no integer", "take a number out of it, such as `.raw`")
 
 
 def on_integer_class(ctx: Context, width: int, func: ast.Attribute, node: ast.Call) -> Operand:
     """`u32.wrap(x)`; `u64.range` belongs to `for`."""
     ty = tree.IntT(width)
     if func.attr == "range":
-        ctx.fail(node, "E0107", f"`{types.show(ty)}.range` stands only in `for`")
+        raise ctx.fault(node, "E0107", f"`{types.show(ty)}.range` stands only in `for`")
     if func.attr != "wrap":
-        ctx.fail(func, "E0207", f"{types.show(ty)} has no `{func.attr}`")
+        raise ctx.fault(func, "E0207", f"{types.show(ty)} has no `{func.attr}`")
     (argument,) = plain_arguments(ctx, node, f"{types.show(ty)}.wrap", 1)
     found = expressions.value(ctx, argument)
     if not isinstance(found.ty, tree.IntT):
-        _no_number(ctx, found.ty, f"{types.show(ty)}.wrap", argument)
+        raise _no_number(ctx, found.ty, f"{types.show(ty)}.wrap", argument)
     if found.ty.bits == width:
         return found
     assert isinstance(found.ty, tree.IntT)
@@ -91,11 +91,11 @@ def _integers(ctx: Context, node: ast.Call, name: str, pair: tuple[Value, Value]
     left, right = pair or _pair(ctx, node, name)
     for side, where in ((left, node.args[0]), (right, node.args[1])):
         if isinstance(side.ty, types.SecretT):
-            ctx.fail(where, "E0601", f"`{name}` of a secret would show it")
+            raise ctx.fault(where, "E0601", f"`{name}` of a secret would show it")
         if not isinstance(side.ty, tree.IntT):
-            _no_number(ctx, side.ty, name, where)
+            raise _no_number(ctx, side.ty, name, where)
     if left.ty != right.ty:
-        ctx.fail(node, "E0202", f"`{name}` of {types.show(left.ty)} and {types.show(right.ty)}")
+        raise ctx.fault(node, "E0202", f"`{name}` of {types.show(left.ty)} and {types.show(right.ty)}")
     return left, right, left.ty
 
 
@@ -106,8 +106,8 @@ def _wrapping(ctx: Context, node: ast.Call, name: str) -> Operand:
     if op is tree.BinOp.WRAP_ADD and any(isinstance(side.ty, types.SecretT) for side in (left, right)):
         widths = [side.ty.item if isinstance(side.ty, types.SecretT) else side.ty for side in (left, right)]
         if widths[0] != widths[1]:
-            ctx.fail(node, "E0202", f"`{name}` of {types.show(left.ty)} and {types.show(right.ty)}")
-        secret = types.SecretT(widths[0])
+            raise ctx.fault(node, "E0202", f"`{name}` of {types.show(left.ty)} and {types.show(right.ty)}")
+        secret: Any = types.SecretT(widths[0])
         return Value(tree.Binary(op, left.expr, right.expr, secret, loc), secret)
     left, right, ty = _integers(ctx, node, name, (left, right))
     return Value(tree.Binary(op, left.expr, right.expr, ty, loc), ty)
@@ -127,11 +127,12 @@ def _two(ctx: Context, node: ast.Call, name: str) -> Operand:
 def _rotate(ctx: Context, node: ast.Call, name: str) -> Operand:
     left, right = _pair(ctx, node, name)
     if isinstance(right.ty, types.SecretT):
-        ctx.fail(node.args[1], "E0601", "a secret amount of a rotation")
+        raise ctx.fault(node.args[1], "E0601", "a secret amount of a rotation")
     if isinstance(left.ty, types.SecretT):
         if right.ty != left.ty.item:
-            ctx.fail(node, "E0202", f"`{name}` of {types.show(left.ty)} by {types.show(right.ty)}")
-        return Value(tree.Builtin(name, [left.expr, right.expr], left.ty, ctx.loc(node)), left.ty)
+            raise ctx.fault(node, "E0202", f"`{name}` of {types.show(left.ty)} by {types.show(right.ty)}")
+        secret: Any = left.ty
+        return Value(tree.Builtin(name, [left.expr, right.expr], secret, ctx.loc(node)), secret)
     left, right, ty = _integers(ctx, node, name, (left, right))
     return Value(tree.Builtin(name, [left.expr, right.expr], ty, ctx.loc(node)), ty)
 
@@ -140,11 +141,11 @@ def _one(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = plain_arguments(ctx, node, name, 1)
     found = expressions.value(ctx, argument)
     if isinstance(found.ty, types.SecretT):
-        ctx.fail(argument, "E0601", f"`{name}` of a secret")
+        raise ctx.fault(argument, "E0601", f"`{name}` of a secret")
     if not isinstance(found.ty, tree.IntT):
-        _no_number(ctx, found.ty, name, argument)
+        raise _no_number(ctx, found.ty, name, argument)
     if name == "byte_swap" and found.ty == types.U8:
-        ctx.fail(argument, "E0209", "a u8 has one byte")
+        raise ctx.fault(argument, "E0209", "a u8 has one byte")
     return Value(tree.Builtin(name, [found.expr], found.ty, ctx.loc(node)), found.ty)
 
 
@@ -152,11 +153,11 @@ def _sign_extend(ctx: Context, node: ast.Call, name: str) -> Operand:
     argument, count = plain_arguments(ctx, node, name, 2)
     found = expressions.value(ctx, argument)
     if not isinstance(found.ty, tree.IntT):
-        _no_number(ctx, found.ty, name, argument)
+        raise _no_number(ctx, found.ty, name, argument)
     assert isinstance(found.ty, tree.IntT)
     bits = expressions.operand(ctx, count)
     if not isinstance(bits, Literal) or not 0 < bits.value <= found.ty.bits:
-        ctx.fail(count, "E0208", f"the number of bits is a literal from 1 to {found.ty.bits}")
+        raise ctx.fault(count, "E0208", f"the number of bits is a literal from 1 to {found.ty.bits}")
     return Value(tree.Builtin(name, [found.expr], found.ty, ctx.loc(node), {"from_bits": bits.value}), found.ty)
 
 
@@ -183,19 +184,19 @@ def _store(ctx: Context, node: ast.Call, name: str) -> Operand:
 def _text(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = plain_arguments(ctx, node, name, 1)
     if not isinstance(argument, ast.Constant) or not isinstance(argument.value, bytes):
-        ctx.fail(argument, "E0208", "`text` takes a byte string in quotes: `text(b'..')`")
+        raise ctx.fault(argument, "E0208", "`text` takes a byte string in quotes: `text(b'..')`")
     return Value(tree.ConstBytes(argument.value, types.BYTES, ctx.loc(node)), types.BYTES)
 
 
 def _unreachable(ctx: Context, node: ast.Call, name: str) -> Operand:
-    ctx.fail(node, "E0102", "`unreachable()` stands as a statement of its own")
+    raise ctx.fault(node, "E0102", "`unreachable()` stands as a statement of its own")
 
 
 def _secret(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = plain_arguments(ctx, node, name, 1)
     found = expressions.value(ctx, argument)
     if not isinstance(found.ty, tree.IntT):
-        _no_number(ctx, found.ty, name, argument)
+        raise _no_number(ctx, found.ty, name, argument)
     assert isinstance(found.ty, tree.IntT)
     return Value(found.expr, types.SecretT(found.ty))
 
@@ -204,7 +205,7 @@ def _declassify(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = plain_arguments(ctx, node, name, 1)
     found = expressions.value(ctx, argument)
     if not isinstance(found.ty, types.SecretT):
-        ctx.fail(argument, "E0201", f"{types.show(found.ty)} is no secret")
+        raise ctx.fault(argument, "E0201", f"{types.show(found.ty)} is no secret")
     return Value(found.expr, found.ty.item)
 
 
@@ -214,7 +215,7 @@ def _secret_equal(ctx: Context, node: ast.Call, name: str) -> Operand:
         found = expressions.value(ctx, argument)
         item = found.ty.item if isinstance(found.ty, tree.SliceT) else None
         if item not in (types.U8, types.SecretT(types.U8)):
-            ctx.fail(argument, "E0201", f"this is {types.show(found.ty)}, and `{name}` compares slices of bytes")
+            raise ctx.fault(argument, "E0201", f"this is {types.show(found.ty)}, and `{name}` compares slices of bytes")
         given.append(found.expr)
     symbol = ctx.builder.runtime(name, ctx, node)
     return Value(tree.Call(symbol, given, types.BOOL, ctx.loc(node)), types.BOOL)
@@ -224,9 +225,9 @@ def _wipe(ctx: Context, node: ast.Call, name: str) -> Operand:
     (argument,) = plain_arguments(ctx, node, name, 1)
     found = expressions.value(ctx, argument)
     if not isinstance(found.ty, (tree.RefT, tree.SliceT)) or isinstance(getattr(found.ty, "target", None), tree.LockT):
-        ctx.fail(argument, "E0201", f"{types.show(found.ty)} is no place that can be wiped")
+        raise ctx.fault(argument, "E0201", f"{types.show(found.ty)} is no place that can be wiped")
     if isinstance(found.ty, tree.SliceT) and not found.ty.writable:
-        ctx.fail(argument, "E0303", f"{types.show(found.ty)} is read only")
+        raise ctx.fault(argument, "E0303", f"{types.show(found.ty)} is read only")
     references.check_write(ctx, found.roots, argument)
     return Value(tree.Builtin("wipe", [found.expr], types.UNIT, ctx.loc(node)), types.UNIT)
 
@@ -235,13 +236,6 @@ def _nospec(ctx: Context, node: ast.Call, name: str) -> Operand:
     index, limit = plain_arguments(ctx, node, name, 2)
     first, second = expressions.value(ctx, index, types.U64), expressions.value(ctx, limit, types.U64)
     return Value(tree.Builtin(name, [first.expr, second.expr], types.U64, ctx.loc(node)), types.U64)
-
-
-def _log_format(ctx: Context, node: ast.Call, name: str) -> Operand:
-    (argument,) = plain_arguments(ctx, node, name, 1)
-    number = expressions.value(ctx, argument, types.U64)
-    found = tree.OptionT(types.BYTES)
-    return Value(tree.Builtin(name, [number.expr], found, ctx.loc(node)), found)
 
 
 RULES: dict[str, Rule] = {}
@@ -263,7 +257,6 @@ def rules() -> dict[str, Rule]:
         "count_trailing_zeros": _one,
         "declassify": _declassify,
         "log": messages.log,
-        "log_format": _log_format,
         "log_format": _log_format,
         "max": _two,
         "min": _two,

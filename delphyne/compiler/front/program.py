@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, body, diagnostics, functions, library, source, structure, types
+from delphyne.compiler.front import body, diagnostics, functions, hints, library, source, structure, types
 from delphyne.compiler.front.functions import FunctionInfo, Progress
 from delphyne.compiler.front.records import Record, Records
 from delphyne.compiler.front.statics import Statics
@@ -168,7 +168,7 @@ class Builder:
             assert caller is not None
             chain = self._running[self._running.index(info) :]
             shown = " -> ".join(f"`{one.node.name}`" for one in [*chain, info])
-            caller.fail(node, "E0404", f"a recursion: {shown}")
+            raise caller.fault(node, "E0404", f"a recursion: {shown}")
         if info.progress is Progress.DONE or info.broken:
             return
         info.progress = Progress.RUNNING

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import types as python_types
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, diagnostics, types
+from delphyne.compiler.front import diagnostics, hints, types
 from delphyne.lang.bitfields import BitField
 from delphyne.lang.enums import SizedEnum, width_of
 from delphyne.lang.meta import Kind, class_meta, field_annotations
@@ -29,6 +30,7 @@ class BitsField:
 
     @property
     def width(self) -> int:
+        """The number of bits."""
         return self.high - self.low + 1
 
 
@@ -41,6 +43,10 @@ class Record:
     fields: dict[str, tuple[int, Any]] = field(default_factory=dict)
     bits: dict[str, BitsField] = field(default_factory=dict)
     methods: dict[str, tuple[str, FunctionInfo] | None] = field(default_factory=dict)
+
+
+def _of_library(cls: type) -> bool:
+    return cls.__module__.startswith("delphyne.lang")
 
 
 @dataclass(slots=True)
@@ -96,6 +102,9 @@ class Records:
         meta = class_meta(cls)
         if meta is None:
             raise hints.NoType(f"{cls.__name__} is neither @value nor @struct")
+        if meta.kind is not Kind.BITS and cls.__bases__ != (object,) and "__template__" not in cls.__dict__ and not _of_library(cls):
+            base = cls.__bases__[0].__name__
+            raise self._fault(cls, "", "E0215", f"{cls.__name__} derives from {base}")
         members_of = self._fields(cls)
         if meta.kind is Kind.BITS:
             bits = {}
@@ -118,7 +127,7 @@ class Records:
         assert meta is not None
         found = []
         pairs = field_annotations(cls)
-        for name in list(cls.__dict__.get("__annotations__", {})):
+        for name in list(inspect.get_annotations(cls)):
             try:
                 _, obj = next(pairs)
                 ty = hints.of_object(self.builder, obj)
@@ -128,6 +137,8 @@ class Records:
                 raise
             except Exception as error:
                 raise self._fault(cls, name, "E0206", f"`{name}`: {error}") from None
+            if meta.kind is not Kind.BITS and name in cls.__dict__:
+                raise self._fault(cls, name, "E0216", f"`{name}` has a first value", "a struct begins all zero, and a value is built with all fields")
             allowed = types.storable(ty) or (meta.kind is Kind.STRUCT and isinstance(ty, (tree.StructT, tree.ArrayT, tree.AtomicT)))
             if meta.kind is Kind.BITS:
                 allowed = isinstance(ty, types.SCALARS)
@@ -137,16 +148,16 @@ class Records:
             found.append((name, ty))
         return found
 
-    def _fault(self, cls: type, name: str, code: str, reason: str) -> diagnostics.Fault:
+    def _fault(self, cls: type, name: str, code: str, reason: str, remedy: str = "") -> diagnostics.Fault:
         """A fault at the field's line, where the class has source."""
         module = self.builder.module_of(cls)
         if module is None:
-            return diagnostics.Fault(diagnostics.at("", ast.Pass(), code, reason))
+            return diagnostics.Fault(diagnostics.at("", ast.Pass(), code, reason, remedy))
         node: ast.AST = module.classes.get(cls.__qualname__, module.syntax)
         for statement in getattr(node, "body", []):
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.target.id == name:
                 node = statement
-        return diagnostics.Fault(diagnostics.at(module.path, node, code, reason))
+        return diagnostics.Fault(diagnostics.at(module.path, node, code, reason, remedy))
 
     def method(self, record: Record, name: str) -> tuple[str, FunctionInfo] | None:
         """A method that the class itself defines: ("method" | "property" | "static", function)."""
@@ -157,7 +168,8 @@ class Records:
     def _find_method(self, record: Record, name: str) -> tuple[str, FunctionInfo] | None:
         member = record.cls.__dict__.get(name)
         template = record.cls.__dict__.get("__template__")
-        kind, function = "method", member
+        kind = "method"
+        function: Any = member
         if isinstance(member, property):
             kind, function = "property", member.fget
         elif isinstance(member, staticmethod):

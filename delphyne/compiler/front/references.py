@@ -23,9 +23,9 @@ def check_write(ctx: Context, roots: Roots, node: ast.AST, boot: bool = False) -
                 continue
             name = root.name.rsplit(".", 1)[-1]
             if static.kind is StaticKind.CONSTANT:
-                ctx.fail(node, "E0303", f"`{name}` is constant, and this writes to it")
+                raise ctx.fault(node, "E0303", f"`{name}` is constant, and this writes to it")
             if static.kind is StaticKind.FROZEN and not (boot or ctx.function.meta.boot):
-                ctx.fail(node, "E0405", f"`{name}` is frozen, and `{ctx.function.node.name}` is no @boot function")
+                raise ctx.fault(node, "E0405", f"`{name}` is frozen, and `{ctx.function.node.name}` is no @boot function")
 
 
 def check_passed(ctx: Context, roots: Roots, node: ast.expr, callee: str, parameter: str, boot: bool) -> None:
@@ -36,7 +36,7 @@ def check_passed(ctx: Context, roots: Roots, node: ast.expr, callee: str, parame
         if fault.diagnostic is None:
             raise
         reason = f"`{callee}` writes through `{parameter}`: {fault.diagnostic.reason}"
-        ctx.fail(node, fault.diagnostic.code, reason)
+        raise ctx.fault(node, fault.diagnostic.code, reason) from None
 
 
 def check_return(ctx: Context, value: Value, node: ast.AST) -> None:
@@ -46,9 +46,9 @@ def check_return(ctx: Context, value: Value, node: ast.AST) -> None:
     for root in value.roots:
         match root.kind:
             case RootKind.LOCAL:
-                ctx.fail(node, "E0301", f"this refers to `{root.name.split('.')[0]}`, a local that ends with the function")
+                raise ctx.fault(node, "E0301", f"this refers to `{root.name.split('.')[0]}`, a local that ends with the function")
             case RootKind.WINDOW:
-                ctx.fail(node, "E0301", f"this refers to the window `{root.name.split('@')[0]}`, which ends with its `with`")
+                raise ctx.fault(node, "E0301", f"this refers to the window `{root.name.split('@')[0]}`, which ends with its `with`")
             case RootKind.STATIC:
                 _check_lock_stays(ctx, root, node)
         ctx.function.summary.returns.add(root)
@@ -60,7 +60,7 @@ def _check_lock_stays(ctx: Context, root: Root, node: ast.AST) -> None:
         return
     if all(lock.symbol != static.lock.symbol for lock in ctx.function.holds):
         shown = static.lock.symbol.rsplit(".", 1)[-1]
-        ctx.fail(node, "E0301", f"this refers to what the lock `{shown}` guards, and the lock is released on the way out")
+        raise ctx.fault(node, "E0301", f"this refers to what the lock `{shown}` guards, and the lock is released on the way out")
 
 
 def expire(state: State | None, expired: dict[str, str], ended: Roots, what: str) -> State | None:
@@ -94,7 +94,7 @@ def check_rebuilt(ctx: Context, slot: str, target: str, node: ast.AST) -> None:
     root = Root(RootKind.LOCAL, slot)
     for name, known in ctx.known().items():
         if name != target and root in known.roots:
-            ctx.fail(node, "E0305", f"`{name}` still refers to what `{target}` was built as before")
+            raise ctx.fault(node, "E0305", f"`{name}` still refers to what `{target}` was built as before")
 
 
 def known_of(value: Value, steps: tuple[object, ...] = ()) -> Known:

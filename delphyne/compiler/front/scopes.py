@@ -7,8 +7,8 @@ import ast
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, assignment, calls, diagnostics, expressions, locks, operands, references, statements, types
-from delphyne.compiler.front.context import Context, Entity, Placed, Value
+from delphyne.compiler.front import assignment, diagnostics, expressions, hints, locks, operands, references, statements, types
+from delphyne.compiler.front.context import Context, Entity, Value
 from delphyne.compiler.front.state import Root, RootKind, Roots
 from delphyne.lang.locks import Lock
 
@@ -35,7 +35,7 @@ def _items(ctx: Context, node: ast.With, items: list[ast.withitem]) -> Stmts:
             found = _entity(ctx, item.context_expr)
             if isinstance(found, Lock):
                 return _lock(ctx, node, item, rest, found)
-        ctx.fail(item.context_expr, "E0112", f"`{ast.unparse(item.context_expr)}` cannot be entered")
+        raise ctx.fault(item.context_expr, "E0112", f"`{ast.unparse(item.context_expr)}` cannot be entered")
     except diagnostics.Fault as fault:
         # The head is refused; what is inside is checked all the same.
         ctx.record(fault)
@@ -60,7 +60,7 @@ def _inside(ctx: Context, node: ast.With, rest: list[ast.withitem], ended: Any, 
     """The body; afterwards every variable with an ended root is unassigned, on all ways out."""
     marks = [(len(loop.breaks), len(loop.continues)) for loop in ctx.loops]
     body = _items(ctx, node, rest)
-    for loop, (breaks, continues) in zip(ctx.loops, marks):
+    for loop, (breaks, continues) in zip(ctx.loops, marks, strict=True):
         for states, begin in ((loop.breaks, breaks), (loop.continues, continues)):
             for position in range(begin, len(states)):
                 kept = references.expire(states[position], ctx.expired, ended([states[position]]), what)
@@ -72,7 +72,7 @@ def _inside(ctx: Context, node: ast.With, rest: list[ast.withitem], ended: Any, 
 
 def _lock(ctx: Context, node: ast.With, item: ast.withitem, rest: list[ast.withitem], lock: Lock) -> Stmts:
     if item.optional_vars is not None:
-        ctx.fail(item.optional_vars, "E0112", "a lock has no `as`")
+        raise ctx.fault(item.optional_vars, "E0112", "a lock has no `as`")
     info = ctx.builder.statics.lock(lock)
     try:
         locks.check_take(ctx, info, item.context_expr)
@@ -95,9 +95,9 @@ def _owned(ctx: Context, node: ast.With, item: ast.withitem, rest: list[ast.with
     call = item.context_expr
     assert isinstance(call, ast.Call)
     if not isinstance(item.optional_vars, ast.Name):
-        ctx.fail(call, "E0112", "the window needs a name: `with owned(pa, size) as window:`")
+        raise ctx.fault(call, "E0112", "the window needs a name: `with owned(pa, size) as window:`")
     if len(call.args) != 2 or call.keywords:
-        ctx.fail(call, "E0208", "`owned` takes an address and a size")
+        raise ctx.fault(call, "E0208", "`owned` takes an address and a size")
     pa = hints.of_object(ctx.builder, ctx.builder.lang("Pa"))
     base = expressions.value(ctx, call.args[0], pa)
     size = expressions.value(ctx, call.args[1], types.U64)
@@ -114,11 +114,11 @@ def _simd(ctx: Context, node: ast.With, item: ast.withitem, rest: list[ast.withi
     call = item.context_expr
     assert isinstance(call, ast.Call)
     if item.optional_vars is not None:
-        ctx.fail(item.optional_vars, "E0112", "`with simd(area)` has no `as`")
+        raise ctx.fault(item.optional_vars, "E0112", "`with simd(area)` has no `as`")
     if ctx.simd:
-        ctx.fail(call, "E0112", "`with simd` inside `with simd` or a @simd function", "the registers are free already")
+        raise ctx.fault(call, "E0112", "`with simd` inside `with simd` or a @simd function", "the registers are free already")
     if len(call.args) != 1 or call.keywords:
-        ctx.fail(call, "E0208", "`simd` takes a SimdArea")
+        raise ctx.fault(call, "E0208", "`simd` takes a SimdArea")
     loc = ctx.loc(call)
     area = hints.of_object(ctx.builder, ctx.builder.lang("SimdArea"))
     given = operands.coerce(ctx, expressions.value(ctx, call.args[0]), tree.RefT(area), call.args[0])
@@ -127,9 +127,6 @@ def _simd(ctx: Context, node: ast.With, item: ast.withitem, rest: list[ast.withi
     symbols = [ctx.builder.external(ctx.builder.lang(name)) for name in ("simd_enter", "simd_leave")]
     for info in symbols:
         ctx.builder.check_body(info, ctx, call)
-    for info in symbols:
-        if info is not None:
-            ctx.builder.check_body(info, ctx, node)
     ctx.simd = True
     try:
         body = _inside(ctx, node, rest, lambda _: frozenset(), "")

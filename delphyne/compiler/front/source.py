@@ -109,11 +109,11 @@ def package_name(path: Path) -> tuple[str, Path] | None:
     return ".".join(parts), folder
 
 
-def _load_alone(path: Path) -> Module:
-    """Imports a file that belongs to no package, under its own name, anew each time."""
+def load_alone(path: Path, name: str = "") -> Module:
+    """Imports a file that belongs to no package, under its own name or the given one, anew each time."""
     file = str(path.resolve())
     syntax = parse(file)
-    name = path.stem
+    name = name or path.stem
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__delphyne_alone__", False) is not True:
         name = f"alone_{name}"
@@ -145,7 +145,7 @@ def load(name_or_path: str | Path) -> Module:
             raise _whole_file(text, "E0705", "there is no such file")
         packaged = package_name(path)
         if packaged is None:
-            return _load_alone(path)
+            return load_alone(path)
         name, folder = packaged
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))

@@ -69,7 +69,7 @@ def join(left: State | None, right: State | None) -> State | None:
             joined[name] = one
             continue
         steps = []
-        for a, b in zip(one.steps, other.steps):
+        for a, b in zip(one.steps, other.steps, strict=False):
             if a is not b:
                 break
             steps.append(a)

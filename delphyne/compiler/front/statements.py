@@ -27,7 +27,7 @@ def block(ctx: Context, body: list[ast.stmt]) -> Stmts:
         rule = RULES.get(type(statement))
         try:
             if rule is None:
-                ctx.fail(statement, *_refusal(statement))
+                raise ctx.fault(statement, *_refusal(statement))
             made += rule(ctx, statement)
         except diagnostics.Fault as fault:
             ctx.record(fault)
@@ -75,19 +75,20 @@ def poison(ctx: Context, node: ast.AST) -> None:
 
 
 def rule_expression(ctx: Context, node: ast.Expr) -> Stmts:
+    """A call for its effect, `unreachable()`, or a text that explains."""
     loc = ctx.loc(node)
     if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return []
     if not isinstance(node.value, ast.Call):
-        ctx.fail(node, "E0101", "an expression on its own does nothing")
+        raise ctx.fault(node, "E0101", "an expression on its own does nothing")
     if _is_primitive(ctx, node.value, "unreachable"):
         if node.value.args or node.value.keywords:
-            ctx.fail(node, "E0208", "`unreachable` takes no arguments")
+            raise ctx.fault(node, "E0208", "`unreachable` takes no arguments")
         ctx.state = None
         return [tree.Trap(tree.TrapKind.UNREACHABLE, loc)]
     given = operands.value(ctx, expressions.operand(ctx, node.value), node.value)
     if isinstance(given.ty, (tree.OptionT, tree.ResultT)):
-        ctx.fail(node, "E0503", f"the result, {types.show(given.ty)}, is thrown away")
+        raise ctx.fault(node, "E0503", f"the result, {types.show(given.ty)}, is thrown away")
     if isinstance(given.ty, tree.NeverT):
         ctx.state = None
     if isinstance(given.expr, tree.Const):
@@ -105,6 +106,7 @@ def _is_primitive(ctx: Context, node: ast.Call, name: str) -> bool:
 
 
 def rule_if(ctx: Context, node: ast.If) -> Stmts:
+    """`if`, `elif`, `else`."""
     yes: State | None
     no: State | None
     try:
@@ -121,12 +123,13 @@ def rule_if(ctx: Context, node: ast.If) -> Stmts:
 
 
 def rule_return(ctx: Context, node: ast.Return) -> Stmts:
+    """`return`."""
     loc, result = ctx.loc(node), ctx.function.result
     if isinstance(result, tree.NeverT):
-        ctx.fail(node, "E0201", f"`{ctx.function.node.name}` does not return")
+        raise ctx.fault(node, "E0201", f"`{ctx.function.node.name}` does not return")
     if node.value is None:
         if not isinstance(result, tree.UnitT):
-            ctx.fail(node, "E0201", f"`return` without a value, and {types.show(result)} is expected")
+            raise ctx.fault(node, "E0201", f"`return` without a value, and {types.show(result)} is expected")
         ctx.state = None
         return [tree.Return(None, loc)]
     value = expressions.value(ctx, node.value, result)
@@ -140,51 +143,56 @@ def rule_return(ctx: Context, node: ast.Return) -> Stmts:
 
 
 def rule_assert(ctx: Context, node: ast.Assert) -> Stmts:
+    """`assert test, "text"`: always compiled."""
     loc = ctx.loc(node)
     test, yes, _ = conditions.test(ctx, node.test)
     if node.msg is not None and not (isinstance(node.msg, ast.Constant) and isinstance(node.msg.value, str)):
-        ctx.fail(node.msg, "E0102", "the text of an assert is a string in quotes")
+        raise ctx.fault(node.msg, "E0102", "the text of an assert is a string in quotes")
     ctx.state = yes
     return [tree.If(tree.Not(test, types.BOOL, loc), [tree.Trap(tree.TrapKind.ASSERT, loc)], [], loc)]
 
 
 def rule_pass(ctx: Context, node: ast.Pass) -> Stmts:
+    """`pass`."""
     return []
 
 
 def rule_break(ctx: Context, node: ast.Break) -> Stmts:
+    """`break`."""
     ctx.loops[-1].breaks.append(ctx.known())
     ctx.state = None
     return [tree.Break(ctx.loc(node))]
 
 
 def rule_continue(ctx: Context, node: ast.Continue) -> Stmts:
+    """`continue`."""
     ctx.loops[-1].continues.append(ctx.known())
     ctx.state = None
     return [tree.Continue(ctx.loc(node))]
 
 
 def rule_match(ctx: Context, node: ast.Match) -> Stmts:
+    """`match` over an enum."""
     loc = ctx.loc(node)
     subject = expressions.value(ctx, node.subject)
     if not isinstance(subject.ty, tree.EnumT):
-        ctx.fail(node.subject, "E0108", f"{types.show(subject.ty)} is matched, which is no enum")
+        raise ctx.fault(node.subject, "E0108", f"{types.show(subject.ty)} is matched, which is no enum")
     before, after = ctx.state, None
     cases: list[tuple[list[int], Stmts]] = []
     default: Stmts | None = None
     seen: set[int] = set()
     for case in node.cases:
         if case.guard is not None:
-            ctx.fail(case.guard, "E0108", "a `case` has no `if`")
+            raise ctx.fault(case.guard, "E0108", "a `case` has no `if`")
         if default is not None:
-            ctx.fail(case.pattern, "E0108", "nothing is left for this `case`")
+            raise ctx.fault(case.pattern, "E0108", "nothing is left for this `case`")
         numbers = _pattern(ctx, case.pattern, subject.ty)
         ctx.state = before
         if numbers is None:
             default = block(ctx, case.body)
         else:
             if seen & set(numbers):
-                ctx.fail(case.pattern, "E0108", "a member is matched twice")
+                raise ctx.fault(case.pattern, "E0108", "a member is matched twice")
             seen |= set(numbers)
             cases.append((numbers, block(ctx, case.body)))
         after = join(after, ctx.state)
@@ -206,15 +214,15 @@ def _pattern(ctx: Context, pattern: ast.pattern, ty: tree.EnumT) -> list[int] | 
             for part in parts:
                 numbers = _pattern(ctx, part, ty)
                 if numbers is None:
-                    ctx.fail(part, "E0108", "`_` stands alone")
+                    raise ctx.fault(part, "E0108", "`_` stands alone")
                 found += numbers
             return found
         case ast.MatchValue(value=value):
             member = expressions.value(ctx, value)
             if member.ty == ty and isinstance(member.expr, tree.Const):
                 return [member.expr.value]
-            ctx.fail(value, "E0108", f"`{ast.unparse(value)}` is no member of {types.show(ty)}")
-    ctx.fail(pattern, "E0108", "a pattern is a member of the enum, several joined by `|`, or `_`")
+            raise ctx.fault(value, "E0108", f"`{ast.unparse(value)}` is no member of {types.show(ty)}")
+    raise ctx.fault(pattern, "E0108", "a pattern is a member of the enum, several joined by `|`, or `_`")
 
 
 RULES: dict[type[ast.stmt], Callable[[Context, Any], Stmts]] = {}

@@ -64,6 +64,7 @@ class Statics:
     used: dict[str, tree.Static] = field(default_factory=dict)
 
     def by_symbol(self, symbol: str) -> StaticInfo | None:
+        """A static that was met before."""
         return self._by_symbol.get(symbol)
 
     def lock(self, lock: Lock) -> LockInfo:

@@ -8,7 +8,7 @@ itself wherever a field or element is (`hints`).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from delphyne.compiler import tree
@@ -68,7 +68,7 @@ def as_variable(ty: Any) -> Any:
     return ty
 
 
-@lru_cache(maxsize=None)
+@cache
 def carries(ty: Any) -> bool:
     """Holds a reference or a slice somewhere."""
     match ty:
@@ -82,7 +82,7 @@ def carries(ty: Any) -> bool:
             return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def holds_secret(ty: Any) -> bool:
     """A secret is somewhere inside."""
     match ty:
@@ -151,7 +151,7 @@ def show(ty: Any) -> str:
     return str(ty)
 
 
-@lru_cache(maxsize=None)
+@cache
 def erase(ty: Any) -> Any:
     """The type without secrets, as the back end knows it."""
     if isinstance(ty, SecretT):
