@@ -25,12 +25,15 @@ PATIENCE = 64
 
 @dataclass(slots=True)
 class Scenario:
-    """What runs: one program for each of the first CPUs of `machine`; `check` at the end; `invariant` before every step."""
+    """What runs: one program for each of the first CPUs of `machine`; `check` at the end; `invariant` before every step.
+
+    `prepare` runs first, on CPU 0 alone: a place for what a boot would do."""
 
     machine: Machine
     programs: Sequence[Callable[[], None]]
     check: Callable[[], None] = lambda: None
     invariant: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,7 @@ def _run(build: Callable[[], Scenario], choose: Choose, limit: int) -> list[Step
     """One run of a new scenario, inside its machine; gives the steps it took."""
     scenario = build()
     with scenario.machine:
+        scenario.prepare()
         schedule = Schedule(scenario, choose, limit)
         try:
             schedule.run()
