@@ -110,13 +110,15 @@ static struct result btf_index(bytes types, bytes strings, bytes names, halves e
 
 u64 c_btf_scan(bytes types, bytes strings, bytes names, halves ends)
 {
-    u32 found_words[4] = {0}, checkpoint_words[256] = {0};
-    words found = {found_words, 4}, checkpoints = {checkpoint_words, 256};
+    u32 found_words[12] = {0}, checkpoint_words[256] = {0};
+    words found = {found_words, 12}, checkpoints = {checkpoint_words, 256};
     struct result count = btf_index(types, strings, names, ends, found, checkpoints);
     if (count.error)
         return 0;
     u64 total = count.value;
-    for (u64 i = 0; i < 4; i++)
-        total = total * 31 + found_words[index_(i, 4)];
+    for (u64 i = 0; i < 12; i++)
+        total = total * 31 + found_words[index_(i, 12)];
+    for (u64 i = 0; i < 256; i++)
+        total += checkpoint_words[index_(i, 256)];
     return total;
 }

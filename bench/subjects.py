@@ -54,15 +54,17 @@ def walk_many(space: Space, count: u64) -> u64:
 
 
 def btf_scan(types: View[u8], strings: View[u8], names: View[u8], ends: View[u16]) -> u64:
-    """Index all types and look for four names; 0 where the types are malformed."""
-    found = Array[u32, 4]()
+    """Index all types and look for the twelve names; 0 where the types are malformed."""
+    found = Array[u32, 12]()
     checkpoints = Array[u32, 256]()
     count = btf.index(types, strings, names, ends, found[:], checkpoints[:])
     if isinstance(count, Err):
         return u64(0)
     total = count
-    for i in u64.range(4):
+    for i in u64.range(12):
         total = wrap_add(wrap_mul(total, u64(31)), u64(found[i]))
+    for i in u64.range(256):
+        total = wrap_add(total, u64(checkpoints[i]))
     return total
 
 

@@ -6,7 +6,20 @@ from __future__ import annotations
 import random
 import struct
 
-NAMES = (b"kvm_vcpu", b"kvm_cpu_context", b"kvm_s2_mmu", b"vgic_v3_cpu_if")
+NAMES = (
+    b"kvm_vcpu",
+    b"kvm_vcpu_arch",
+    b"kvm_cpu_context",
+    b"kvm_s2_mmu",
+    b"kvm_nvhe_init_params",
+    b"vgic_v3_cpu_if",
+    b"vgic_dist",
+    b"user_pt_regs",
+    b"arch_timer_kvm",
+    b"kvm_vcpu_fault_info",
+    b"kvm_arch",
+    b"kvm",
+)
 """The names that the scan looks for; each is the name of one structure."""
 TYPES = 6000
 

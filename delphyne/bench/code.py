@@ -65,7 +65,7 @@ AGAINST_C = (
         "BTF scan",
         f"{SUBJECTS}.btf_scan",
         "c_btf_scan",
-        (*_whole("btf_types"), *_whole("btf_strings"), *_whole("btf_names"), "btf_ends", 5),
+        (*_whole("btf_types"), *_whole("btf_strings"), *_whole("btf_names"), "btf_ends", len(btf_data.NAMES) + 1),
         amount=btf_data.TYPES,
     ),
     Subject("radix look-up", f"{SUBJECTS}.radix_many", "c_radix_many", (1000,), prepare=(), amount=1000),
