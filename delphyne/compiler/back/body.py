@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from delphyne.compiler import tree
 from delphyne.compiler.back import layout
+from delphyne.compiler.back.bounds import Counter
 from delphyne.compiler.back.debug import Debug
 from delphyne.compiler.back.target import Target
 from delphyne.compiler.back.tools import shown
@@ -136,6 +137,7 @@ class Body:
         self.slots: dict[str, tuple[str, tree.Type]] = {}
         self.loops: list[Loop] = []
         self.scopes: list[list[tree.Stmt]] = []
+        self.counters: list[Counter] = []
         self.loc = function.loc
         self.block = "entry"
         self.scratch: list[str] = []
@@ -308,7 +310,15 @@ class Body:
         """Trap INDEX where a number cannot be a slice's length."""
         self.trap_unless(self.op(f"icmp ult i64 {length}, {LENGTH_LIMIT}"), tree.TrapKind.INDEX, (length, 64), (str(LENGTH_LIMIT), 64))
 
-    def check_index(self, index: str, length: str) -> None:
-        """Trap INDEX unless index < length, both i64."""
-        if self.checks(tree.TrapKind.INDEX):
+    def check_index(self, index: str, length: str, surely: str = "") -> None:
+        """Trap INDEX unless index < length, both i64. `surely` is an i1 that says so without looking at the index, where there is one."""
+        if not self.checks(tree.TrapKind.INDEX):
+            return
+        if not surely:
             self.trap_unless(self.op(f"icmp ult i64 {index}, {length}"), tree.TrapKind.INDEX, (index, 64), (length, 64))
+            return
+        doubt, known = self.name("doubt"), self.name("known")
+        self.end(f"br i1 {surely}, label %{known}, label %{doubt}, !prof {LIKELY_TRAP}")
+        self.begin(doubt)
+        self.trap_unless(self.op(f"icmp ult i64 {index}, {length}"), tree.TrapKind.INDEX, (index, 64), (length, 64))
+        self.begin(known)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from delphyne.compiler import tree
-from delphyne.compiler.back import arithmetic, builtins, layout
+from delphyne.compiler.back import arithmetic, bounds, builtins, layout
 from delphyne.compiler.back.body import LENGTH_RANGE, Body, memory_type, quoted, value_type
 from delphyne.compiler.tree import TrapKind
 
@@ -15,8 +15,19 @@ def _element(b: Body, pointer: str, length: str, index: tree.Expr, item: tree.Ty
     number = evaluate(b, index)
     b.loc = loc
     if not (number.isdigit() and length.isdigit() and int(number) < int(length)):
-        b.check_index(number, length)
+        b.check_index(number, length, _surely_inside(b, index, length))
     return b.element(pointer, number, item)
+
+
+def _surely_inside(b: Body, index: tree.Expr, length: str) -> str:
+    """An i1 from which it follows that an index is in range, without the index; the empty string where no loop tells."""
+    bound = bounds.bound_of(b.counters, index)
+    if bound is None or not b.checks(TrapKind.INDEX):
+        return ""
+    counter, moved = bound
+    if moved is not None:
+        length = b.intrinsic("llvm.usub.sat.i64", "i64", ("i64", length), ("i64", evaluate(b, moved)))
+    return b.op(f"icmp ule i64 {counter.stop}, {length}")
 
 
 def _mine(b: Body, node: tree.MinePlace) -> str:

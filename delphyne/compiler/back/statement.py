@@ -6,6 +6,7 @@ from __future__ import annotations
 from delphyne.compiler import tree
 from delphyne.compiler.back import arithmetic, layout
 from delphyne.compiler.back.body import Body, Loop, value_type
+from delphyne.compiler.back.bounds import Counter, assigned_in
 from delphyne.compiler.back.expression import address, evaluate
 
 
@@ -144,7 +145,9 @@ def _for(b: Body, node: tree.ForRange) -> None:
     b.intrinsic_do("llvm.assume", ("i1", b.op(f"icmp ult {ty} {counter}, {stop}")))
     b.store(counter, *b.slots[node.name])
     b.loops.append(Loop(leave, again, len(b.scopes)))
+    b.counters.append(Counter(node.name, stop, assigned_in(node.body)))
     block(b, node.body)
+    b.counters.pop()
     b.loops.pop()
     b.begin(again)
     b.loc = node.loc
