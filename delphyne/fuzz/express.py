@@ -91,7 +91,8 @@ class Expressions(Scope):
             (4, lambda: self._counting(shape, depth)),
             (3, lambda: f"{self.choices.pick(('min', 'max'))}({self.integer(shape, depth - 1)}, {self.integer(shape, depth - 1)})"),
             (4, lambda: self._conditional(shape, depth)),
-            (5, lambda: f"note{shape.bits}({self.integer(shape, depth - 1)})"),
+            (7, lambda: f"note{shape.bits}({self.integer(shape, depth - 1)})"),
+            (6, lambda: self._swapped(shape, depth) or self.leaf(shape)),
             (8, lambda: self.called(shape, depth) or self.leaf(shape)),
             (6, lambda: self._taken_apart(shape, depth) or self.leaf(shape)),
             (4, lambda: self._unwrapped(shape, depth) or self.leaf(shape)),
@@ -216,6 +217,21 @@ class Expressions(Scope):
         offset = str(choices.below(4)) if choices.chance(60) else f"({self.integer(U64, depth - 1)} & 3)"
         offset = f"u64({offset})" if offset.isdigit() else offset
         return f"load_{end}{shape.bits}({source}, {offset})"
+
+    def _swapped(self, shape: Int, depth: int) -> str | None:
+        """An element of an array that is changed at the same time, so that it matters when others read it."""
+        found = [
+            (root, path)
+            for root, whole, ok in self.roots()
+            if ok
+            for path in paths(whole)
+            if isinstance(path.target, Array) and path.target.item == shape
+        ]
+        if not found:
+            return None
+        root, path = self.choices.pick(found)
+        at = self.integer(U64, depth - 2) if self.choices.chance(30) else f"u64({self.choices.below(4)})"
+        return f"swap{shape.bits}({self.walk(root, path, 0)}[:], {at}, {self.integer(shape, depth - 1)})"
 
     def _secret(self, shape: Int, depth: int) -> str:
         """A number that was secret for a while."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from delphyne import lang
 from delphyne.fuzz.choices import Choices, Drawn, Recorded, Seeded
 from delphyne.fuzz.declare import Declarer, Draft, Routine, class_lines, edge_number
-from delphyne.fuzz.shapes import BOOL, INTS, U8, U64, UNIT, Array, Option, PoolOf, Result, Shape, Slice, Tuple, is_place, paths
+from delphyne.fuzz.shapes import BOOL, INTS, U8, U64, UNIT, Array, Int, Option, PoolOf, Result, Shape, Slice, Tuple, is_place, paths
 from delphyne.fuzz.statements import Statements, digest
 
 
@@ -46,6 +46,7 @@ class Generator:
         choices = self.choices
         inputs = tuple((edge_number(choices, 64), edge_number(choices, 64)) for _ in range(2))
         self.draft = Declarer(choices).run()
+        self.draft.routines.extend(_exchanges(self.draft))
         for number in range(choices.below(5)):
             self.draft.routines.append(self._routine(f"f{number}"))
         body = self._entry()
@@ -136,8 +137,10 @@ class Generator:
     def _source(self, entry: Statements) -> str:
         draft = self.draft
         code = class_lines(draft)
+        body = "\n".join([line for routine in draft.routines for line in routine.lines[1:]] + entry.lines)
         for routine in draft.routines:
-            code += ["", *routine.lines]
+            if not routine.name.startswith("exchange") or routine.name in body:
+                code += ["", *routine.lines]
         code += ["", "def run(a: u64, b: u64) -> u64:", *entry.lines, "", *self._checksum_lines()]
         text = "\n".join(code)
         notes = _note_lines(text)
@@ -154,6 +157,19 @@ class Generator:
             if static.writable and not isinstance(static.shape, PoolOf):
                 lines += [f"    {line}" for line in digest(static.root, static.shape)]
         return [*lines, "    return d"]
+
+
+def _exchanges(draft: Draft) -> list[Routine]:
+    """For each struct a function that changes a field and answers what it held."""
+    found = []
+    for struct in draft.structs:
+        ints = [(name, shape) for name, shape in struct.fields if isinstance(shape, Int)]
+        if ints:
+            name, shape = ints[0]
+            head = f"def exchange_{struct.text}(s: {struct.text}, x: {shape.text}) -> {shape.text}:"
+            lines = (head, f"    old = s.{name}", f"    s.{name} = x", "    return old")
+            found.append(Routine(f"exchange_{struct.text}", (("s", struct), ("x", shape)), shape, (), frozenset(), 4, lines))
+    return found
 
 
 def _words(text: str) -> list[str]:
@@ -175,6 +191,15 @@ def _note_lines(text: str) -> list[str]:
                 f"def note{bits}(x: {shape}) -> {shape}:",
                 f"    TRACE.store(mix(TRACE.load(Order.RELAXED), {number}), Order.RELAXED)",
                 "    return x",
+                "",
+            ]
+        if f"swap{bits}(" in text:
+            lines += [
+                f"def swap{bits}(s: Slice[u{bits}], i: u64, x: u{bits}) -> u{bits}:",
+                "    at = i % s.length",
+                "    old = s[at]",
+                "    s[at] = x",
+                "    return old",
                 "",
             ]
     return lines

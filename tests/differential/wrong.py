@@ -130,14 +130,10 @@ def last_round_missing(program: tree.Program) -> None:
     every(program, change)
 
 
-def stale_pointer_kept(program: tree.Program) -> None:
+def old_contents_kept(program: tree.Program) -> None:
     """`x = T()` in a loop keeps what the round before left."""
     for _, body in list(blocks(program)):
-        body[:] = [statement for statement in body if not isinstance(statement, tree.ZeroLocal)] or [tree.While(_false(body[0].loc), [], body[0].loc)]
-
-
-def _false(loc: tree.Loc) -> tree.Const:
-    return tree.Const(0, tree.BoolT(), loc)
+        body[:] = [statement for statement in body if not isinstance(statement, tree.ZeroLocal)]
 
 
 def bytes_swapped(program: tree.Program) -> None:
@@ -158,6 +154,6 @@ WRONG = (
     both_sides_of_and,
     smaller_for_larger,
     last_round_missing,
-    stale_pointer_kept,
+    old_contents_kept,
     bytes_swapped,
 )
