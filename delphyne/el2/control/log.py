@@ -121,7 +121,7 @@ def _show_number(spec: View[u8], number: u64) -> None:
             prefix = True
         elif byte == 0x78:
             hexadecimal = True
-        elif byte >= console.ZERO and byte <= 0x39 and width < 100:
+        elif byte >= console.ZERO and byte <= 0x39 and width < 10:
             width = width * 10 + u64(byte - console.ZERO)
     if not hexadecimal:
         console.put_decimal(number, width)

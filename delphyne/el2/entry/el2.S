@@ -737,7 +737,6 @@ operation at_s1e2w, at s1e2w, x0
         \op     q30, q31, [x1], #32
 .endm
 
-        .equ    CPTR_TZ, 1 << 8
         .equ    CPTR_TFP, 1 << 10
 
 function simd_enter
