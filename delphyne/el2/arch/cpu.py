@@ -2,7 +2,8 @@
 """What EL2 keeps for each CPU, and where the stacks lie.
 
 `CPUS.mine()` is this CPU's `Cpu`; TPIDR_EL2 holds its address from the CPU's first call into Python on. A CPU writes only its own entry;
-before a CPU runs, the boot CPU fills in what `secondary_entry` loads with the MMU off, and cleans it to the point of coherency.
+before a CPU runs, the boot CPU fills in what `secondary_entry` loads with the MMU off (everything before `online`) and cleans it to the
+point of coherency.
 
 The stacks are one slot for each CPU, upwards: a guard page, the stack, a guard page, the emergency stack, which only the trap and crash
 reports use. The guard pages are mapped nowhere, so that a stack that runs over faults. No lock.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import AtomicU32, per_cpu, struct, u64
+from delphyne.lang import AtomicU32, SimdArea, per_cpu, struct, u64
 
 MAX_CPUS: Final = u64(64)
 """CPUs that EL2 can serve; those that the device tree names beyond them are not started."""
@@ -44,6 +45,8 @@ class Cpu:
     ttbr: u64
     sctlr: u64
     online: AtomicU32
+    """Not 0 once this CPU runs Python."""
+    simd: SimdArea
 
 
 CPUS: Final = per_cpu(Cpu, 64)

@@ -70,6 +70,19 @@ class IdAa64isar0(Bits64):
     tlb: u8 = bits(59, 56)
 
 
+class IdAa64dfr0(Bits64):
+    """ID_AA64DFR0_EL1. `pmu` is signed: 15 means a performance monitor of another architecture."""
+
+    debug: u8 = bits(3, 0)
+    pmu: u8 = bits(11, 8)
+
+
+class Pmcr(Bits64):
+    """PMCR_EL0."""
+
+    counters: u8 = bits(15, 11)
+
+
 class IdAa64mmfr0(Bits64):
     """ID_AA64MMFR0_EL1. `tgran4` is signed: 15 means that there is no 4 KiB granule."""
 
@@ -102,7 +115,9 @@ MIDR_EL1: Final = SysReg(Midr, "MIDR_EL1", 3, 0, 0, 0, 0)
 MPIDR_EL1: Final = SysReg(Mpidr, "MPIDR_EL1", 3, 0, 0, 0, 5)
 CTR_EL0: Final = SysReg(Ctr, "CTR_EL0", 3, 3, 0, 0, 1)
 ID_AA64PFR0_EL1: Final = SysReg(IdAa64pfr0, "ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)
+ID_AA64DFR0_EL1: Final = SysReg(IdAa64dfr0, "ID_AA64DFR0_EL1", 3, 0, 0, 5, 0)
 ID_AA64ISAR0_EL1: Final = SysReg(IdAa64isar0, "ID_AA64ISAR0_EL1", 3, 0, 0, 6, 0)
 ID_AA64MMFR0_EL1: Final = SysReg(IdAa64mmfr0, "ID_AA64MMFR0_EL1", 3, 0, 0, 7, 0)
 ID_AA64MMFR1_EL1: Final = SysReg(IdAa64mmfr1, "ID_AA64MMFR1_EL1", 3, 0, 0, 7, 1)
 ID_AA64MMFR2_EL1: Final = SysReg(IdAa64mmfr2, "ID_AA64MMFR2_EL1", 3, 0, 0, 7, 2)
+PMCR_EL0: Final = SysReg(Pmcr, "PMCR_EL0", 3, 3, 9, 12, 0)

@@ -77,8 +77,8 @@ def secondary_entry_address() -> Pa:
 
 
 @assembly
-def first_map_device(pa: Pa) -> None:
-    """Adds the page of device registers around `pa` to the first map. Only while EL2 still runs on that map."""
+def first_map_add(start: Pa, end: Pa, device: bool) -> None:
+    """Adds the pages from `start` up to `end` to the first map, as RAM or as device registers. Only while EL2 still runs on that map."""
 
 
 @assembly

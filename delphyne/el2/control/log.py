@@ -54,11 +54,28 @@ def record(level: Level, number: u32, count: u32, a0: u64, a1: u64, a2: u64, a3:
             _show(level, mine, u64(number), arguments[:])
 
 
-def _show(level: Level, mine: u64, number: u64, arguments: View[u64]) -> None:
-    """One line: who, how bad, and the text."""
+@cold
+def show_text(data: View[u8]) -> None:
+    """A line on the port only, for text that is not a message of the program: what a guest says, or a banner. Unprintable bytes become dots."""
+    if stop.is_stopping():
+        return
+    with CONSOLE_LOCK:
+        _show_name(cpu.CPUS.mine().index)
+        for i in u64.range(data.length):
+            byte = data[i]
+            console.put_byte(byte if byte >= 0x20 and byte < 0x7F else u8(0x2E))
+        console.put_byte(console.NEWLINE)
+
+
+def _show_name(mine: u64) -> None:
     console.put_text(text(b"delphyne/"))
     console.put_decimal(mine, u64(1))
     console.put_text(text(b": "))
+
+
+def _show(level: Level, mine: u64, number: u64, arguments: View[u64]) -> None:
+    """One line: who, how bad, and the text."""
+    _show_name(mine)
     if level is Level.ERROR:
         console.put_text(text(b"error: "))
     elif level is Level.WARNING:

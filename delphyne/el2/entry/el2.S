@@ -348,9 +348,9 @@ function first_map_range
 4:      ret
 endfunction first_map_range
 
-// first_map_device(x0 = physical address): one page of device registers into the first map, invalid to valid, for an early console.
-// Only while the first map is in use.
-function first_map_device, 16
+// first_map_add(x0 = first byte, x1 = first byte after, x2 = 1 for device registers, 0 for RAM): pages that the first map does not hold yet,
+// readable and writable. Only while the first map is in use. Invalid to valid: no TLB holds anything to be forgotten.
+function first_map_add, 16
         stp     x29, x30, [sp, #-16]!
         .cfi_def_cfa_offset 16
         .cfi_offset x29, -16
@@ -359,11 +359,14 @@ function first_map_device, 16
         address x8, first_free
         ldr     x18, [x8]
         and     x0, x0, #~0xfff
-        add     x14, x0, #4096
-        mov     x1, #LEAF_DEVICE
-        mrs     x2, CurrentEL
+        mov     x14, x1
+        mov     x1, #LEAF_NORMAL
+        mov     x3, #LEAF_DEVICE
+        cmp     x2, #0
+        csel    x1, x1, x3, eq
         mov     x3, #LEAF_XN
         orr     x1, x1, x3
+        mrs     x2, CurrentEL
         cmp     x2, #(2 << 2)
         b.eq    1f
         orr     x1, x1, x3, lsr #1              // PXN
@@ -378,7 +381,7 @@ function first_map_device, 16
         .cfi_restore x30
         .cfi_def_cfa_offset 0
         ret
-endfunction first_map_device
+endfunction first_map_add
 
         .bss
         .balign 8

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways into the front end."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types as python_types
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from delphyne.compiler import tree
+from delphyne.compiler.front import hints, diagnostics, source
+from delphyne.compiler.front.diagnostics import Diagnostic, Refused
+from delphyne.compiler.front.program import Builder
+
+
+def _load(builder: Builder, names: Iterable[str | Path]) -> list[source.Module]:
+    loaded = []
+    for name in names:
+        try:
+            module = source.load(name)
+        except diagnostics.Fault as fault:
+            if fault.diagnostic is not None:
+                builder.sink.add(fault.diagnostic)
+            continue
+        builder.add_module(module)
+        loaded.append(module)
+    return loaded
+
+
+def _check_function(builder: Builder, function: Any) -> None:
+    info = builder.function_of(function)
+    if info is not None:
+        builder.check_body(info, None, info.node)
+
+
+def _check_class(builder: Builder, module: source.Module, cls: type) -> None:
+    try:
+        record = builder.records.find(cls)
+    except diagnostics.Fault as fault:
+        if fault.diagnostic is not None:
+            builder.sink.add(fault.diagnostic)
+        return
+    except hints.NoType as problem:
+        node = module.classes[cls.__qualname__]
+        builder.sink.add(diagnostics.at(module.path, node, "E0215", str(problem)))
+        return
+    if record is None:
+        return
+    node = module.classes[cls.__qualname__]
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef):
+            found = builder.records.method(record, member.name)
+            if found is not None:
+                builder.check_body(found[1], None, member)
+
+
+def _check_module(builder: Builder, module: source.Module) -> None:
+    """Every function and method that the module defines."""
+    for name, obj in list(vars(module.py).items()):
+        if isinstance(obj, type) and obj.__module__ == module.name and name in module.classes:
+            _check_class(builder, module, obj)
+    for name in module.functions:
+        obj = vars(module.py).get(name)
+        function = inspect.unwrap(obj) if callable(obj) else None
+        if isinstance(function, python_types.FunctionType) and function.__module__ == module.name:
+            _check_function(builder, function)
+
+
+def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None) -> Builder:
+    builder = Builder()
+    modules = _load(builder, names)
+    try:
+        if roots is None:
+            for module in modules:
+                _check_module(builder, module)
+        else:
+            for function in roots:
+                _check_function(builder, function)
+    except diagnostics.Fault as fault:
+        if fault.diagnostic is not None:
+            builder.sink.add(fault.diagnostic)
+    return builder
+
+
+def compile_modules(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None = None) -> tree.Program:
+    """The typed tree of these modules (dotted names or paths): of everything in them, or of what `roots` reach. Raises Refused."""
+    return _build(names, roots).finish()
+
+
+def compile_functions(functions: Sequence[Callable[..., Any]]) -> tree.Program:
+    """The typed tree of what these functions of imported modules reach. Raises Refused."""
+    return _build([], functions).finish()
+
+
+def check(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None = None) -> list[Diagnostic]:
+    """The diagnostics alone, in the order of the source."""
+    try:
+        compile_modules(names, roots)
+    except Refused as refused:
+        return refused.diagnostics
+    return []
+
+
+def check_paths(paths: Sequence[str | Path]) -> list[Diagnostic]:
+    """What `delphyne check` prints for these files."""
+    return check(paths)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the first call into Python to the program at EL1.
+
+`el2_main` runs once, on the CPU that the firmware started, under the first map of el2.S: console, device tree, EL2's own memory and map, the
+cryptography's self-test, the other CPUs, and then the program of `demo`. No lock is held between the steps.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Never
+
+from delphyne.el2.arch import fdt, image, machine, psci, uart
+from delphyne.el2.arch.cpu import CPUS
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.exception import CURRENT_EL
+from delphyne.el2.arch.hypervisor import HCR_EL2
+from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, MIDR_EL1
+from delphyne.el2.control import console, stop
+from delphyne.el2.control import log as recorder
+from delphyne.el2.entry import cpus, demo, own_map
+from delphyne.el2.sealing import engine, sha256
+from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, frozen, load_be64, log, owned, text, u8, u64
+
+MACHINE: Final = frozen(machine.Machine())
+
+ABC_DIGEST: Final = constant(
+    Array[u8, 32].of(list(bytes.fromhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")))
+)
+"""SHA-256 of "abc" (FIPS 180-4)."""
+
+
+@entry("el2_main")
+def el2_main(blob: u64, length: u64) -> Never:
+    """`blob` is the device tree's address, `length` how much of it is mapped, 0 where there is none."""
+    cpus.adopt_boot_cpu()
+    tree = fdt.Region(Pa(blob), length)
+    with owned(tree.base, tree.size) as raw:
+        open_console(raw)
+        recorder.show_text(text(b"Delphyne, a hypervisor in typed Python"))
+        log(Level.INFO, f"running at EL{CURRENT_EL.read().el}, image at {image.image_start():#x}, device tree at {blob:#x}")
+        read_machine(raw)
+    take_memory(tree)
+    check_digest()
+    running = cpus.start_others(MACHINE)
+    log(Level.INFO, f"{running} of {MACHINE.cpu_count} CPUs run at EL2")
+    prepared = demo.prepare()
+    if isinstance(prepared, Err):
+        give_up(text(b"the program at EL1 has no map"), prepared)
+    demo.run()
+
+
+@entry("el1_main")
+def el1_main(blob: u64, length: u64) -> Never:
+    """The image was entered at EL1: nothing to do but to say so where the tree names a console, and turn the machine off."""
+    with owned(Pa(blob), length) as raw:
+        open_console(raw)
+        console.put_text(text(b"delphyne: entered at EL1; this image needs EL2 (QEMU: -machine virt,virtualization=on)\n"))
+        found = machine.describe(raw, MACHINE)
+        if not isinstance(found, Err) and MACHINE.conduit is psci.Conduit.HVC:
+            psci.hvc_call(psci.PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
+        elif not isinstance(found, Err) and MACHINE.conduit is psci.Conduit.SMC:
+            psci.system_off()
+    image.park()
+
+
+@boot
+def open_console(raw: View[u8]) -> None:
+    """The console that the tree names, if it names one that is driven; its registers go into the first map."""
+    tree = fdt.open_tree(raw)
+    if isinstance(tree, Err):
+        return
+    port = uart.find_console(raw, tree)
+    if isinstance(port, Err):
+        return
+    page = port.base.align_down(u64(4096))
+    image.first_map_add(page, page + u64(4096), True)
+    console.use_port(port)
+
+
+@boot
+def read_machine(raw: View[u8]) -> None:
+    """Reads the tree and says what the machine is."""
+    described = machine.describe(raw, MACHINE)
+    if isinstance(described, Err):
+        give_up(text(b"the device tree cannot be used"), described)
+    midr = MIDR_EL1.read()
+    log(Level.INFO, f"processor: implementer {midr.implementer:#x}, part {midr.part:#x}, {own_map.physical_bits()} address bits")
+    log(Level.INFO, f"machine: {MACHINE.cpu_count} CPUs, {machine.ram_bytes(MACHINE) >> 20} MiB of RAM, GICv{MACHINE.gic_kind}")
+    for i in u64.range(MACHINE.bank_count):
+        bank = MACHINE.banks[i]
+        log(Level.INFO, f"RAM {bank.base:#x} to {bank.base + bank.size:#x}")
+    for i in u64.range(MACHINE.reserved_count):
+        region = MACHINE.reserved[i]
+        log(Level.INFO, f"reserved {region.base:#x} to {region.base + region.size:#x}")
+    if ID_AA64MMFR0_EL1.read().tgran4 == 15:
+        give_up(text(b"this processor has no 4 KiB pages"), Err.UNSUPPORTED)
+    if HCR_EL2.read().e2h:
+        give_up(text(b"this processor runs EL2 with E2H only"), Err.UNSUPPORTED)
+
+
+@boot
+def take_memory(blob: fdt.Region) -> None:
+    """EL2's own memory from the top of RAM, and EL2's own map."""
+    holes = own_map.Holes()
+    found = own_map.find_holes(MACHINE, blob, holes)
+    if isinstance(found, Err):
+        give_up(text(b"too many reserved regions"), found)
+    base = own_map.place(MACHINE, holes, own_map.own_bytes(), own_map.TABLES_ALIGNMENT)
+    if isinstance(base, Err):
+        give_up(text(b"too little RAM"), base)
+    image.first_map_add(base, base + own_map.own_bytes(), False)
+    taken = own_map.take_tables(base)
+    if isinstance(taken, Err):
+        give_up(text(b"the translation tables have no memory"), taken)
+    root = own_map.build(MACHINE, blob, holes)
+    if isinstance(root, Err):
+        give_up(text(b"EL2's map cannot be made"), root)
+    own_map.enter(root)
+    log(Level.INFO, f"own stage-1 map in use: tables at {base:#x}, root {root:#x}, text up to {image.image_text_end():#x} read-only")
+
+
+@boot
+def check_digest() -> None:
+    """SHA-256 of a test vector, by general registers and, where they are there, by the crypto extensions."""
+    engine.choose()
+    _check_one(False)
+    if ID_AA64ISAR0_EL1.read().sha2 != 0:
+        _check_one(True)
+    else:
+        log(Level.INFO, "this processor has no SHA-256 instructions")
+
+
+def _check_one(extensions: bool) -> None:
+    hash = sha256.Sha256()
+    digest = Array[u8, 32]()
+    area = CPUS.mine().simd
+    sha256.start(hash, extensions)
+    sha256.update(hash, area, text(b"abc"))
+    sha256.finish(hash, area, digest[:])
+    first = load_be64(digest[:], u64(0))
+    last = load_be64(digest[:], u64(24))
+    if not fdt.equal(digest[:], ABC_DIGEST[:]):
+        give_up(text(b"SHA-256 gives a wrong digest"), Err.INTEGRITY)
+    if extensions:
+        log(Level.INFO, f"SHA-256 by crypto extensions: {first:016x}..{last:016x} is right")
+    else:
+        log(Level.INFO, f"SHA-256 by general registers: {first:016x}..{last:016x} is right")
+
+
+def give_up(why: View[u8], error: Err) -> Never:
+    """One line that says why EL2 does not start, and the end."""
+    recorder.show_text(why)
+    log(Level.ERROR, f"error {error}; EL2 does not start")
+    psci.system_off()
+    stop.begin_stop()
+    stop.stopped()

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EL2's own memory: where it lies, and the stage-1 map under which EL2 runs for good.
+
+Text can be executed and not written, constants and the device tree only read, data written and not executed; all other RAM is
+data, so that what a host hands over can be copied; reserved RAM and what no tree names is mapped nowhere. The pages below each stack are not mapped.
+
+Lock: EL2_LOCK (20), under which EL2's map is made and changed; `pages.LOCK` is taken inside.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import image
+from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.fdt import Region
+from delphyne.el2.arch.identification import ID_AA64MMFR0_EL1
+from delphyne.el2.arch.machine import Machine
+from delphyne.el2.arch.pagetable import PAGE_SIZE
+from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2
+from delphyne.el2.arch.uart import UartKind
+from delphyne.el2.memory import pages, stage1, tables
+from delphyne.el2.memory.pages import PoolName
+from delphyne.el2.memory.stage1 import Use
+from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
+
+TABLE_PAGES: Final = u64(512)
+"""Pages for all translation tables."""
+TABLES_ALIGNMENT: Final = u64(65536)
+EL2_PAGES: Final = u64(128)
+HOST_PAGES: Final = u64(128)
+START_UNITS: Final = u64(4)
+
+EL2_LOCK: Final = Lock("el2 map", rank=20)
+EL2_SPACE: Final = guarded(EL2_LOCK, tables.Space())
+
+
+@struct
+class Holes:
+    """What is kept out of a map of RAM, in any order."""
+
+    regions: Array[Region, 66]
+    count: u64
+
+
+def own_bytes() -> u64:
+    """How much memory EL2 takes for its tables and their bookkeeping, in whole pages."""
+    return TABLE_PAGES * PAGE_SIZE + page_up(TABLE_PAGES * pages.BOOKKEEPING_BYTES)
+
+
+def page_up(size: u64) -> u64:
+    """The next multiple of a page."""
+    return (size + (PAGE_SIZE - 1)) & ~(PAGE_SIZE - 1)
+
+
+def add_hole(holes: Holes, start: u64, end: u64) -> None | Err:
+    """Keeps [start, end) out, widened to whole pages."""
+    if holes.count == holes.regions.length:
+        return Err.NO_MEMORY
+    if end > u64.MAX - PAGE_SIZE:
+        return Err.RANGE
+    low = start & ~(PAGE_SIZE - 1)
+    holes.regions[holes.count] = Region(Pa(low), page_up(end) - low)
+    holes.count += 1
+    return None
+
+
+def find_holes(machine: Machine, blob: Region, holes: Holes) -> None | Err:
+    """The image, the device tree's own memory `blob`, and every reserved region."""
+    added = add_hole(holes, image.image_start().raw, image.image_end().raw)
+    if isinstance(added, Err):
+        return added
+    read_only = add_hole(holes, blob.base.raw, blob.base.raw + blob.size)
+    if isinstance(read_only, Err):
+        return read_only
+    for i in u64.range(machine.reserved_count):
+        region = machine.reserved[i]
+        added = add_hole(holes, region.base.raw, region.base.raw + region.size)
+        if isinstance(added, Err):
+            return added
+    return None
+
+
+def place(machine: Machine, holes: Holes, size: u64, alignment: u64) -> Pa | Err:
+    """The highest `size` bytes of RAM at a multiple of `alignment`, a power of two, that no hole touches. NO_MEMORY where there are none."""
+    for i in u64.range(machine.bank_count):
+        bank = machine.banks[machine.bank_count - 1 - i]
+        end = bank.base.raw + bank.size
+        while end - bank.base.raw >= size:
+            start = (end - size) & ~(alignment - 1)
+            if start < bank.base.raw:
+                break
+            below = _hole_below(holes, start, start + size)
+            if below == 0:
+                return Pa(start)
+            if below < bank.base.raw + size:
+                break
+            end = below
+    return Err.NO_MEMORY
+
+
+def _hole_below(holes: Holes, start: u64, end: u64) -> u64:
+    """The lowest start of a hole that touches [start, end), at least 1; 0 where none does."""
+    lowest = u64(0)
+    for i in u64.range(holes.count):
+        region = holes.regions[i]
+        if region.base.raw < end and region.base.raw + region.size > start and (lowest == 0 or region.base.raw < lowest):
+            lowest = max(region.base.raw, u64(1))
+    return lowest
+
+
+@boot
+def take_tables(base: Pa) -> None | Err:
+    """Makes `own_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
+    attached = pages.attach(base, base + TABLE_PAGES * PAGE_SIZE, TABLE_PAGES)
+    if isinstance(attached, Err):
+        return attached
+    starts = pages.assign(PoolName.STARTS, u64(16), START_UNITS)
+    if isinstance(starts, Err):
+        return starts
+    own = pages.assign(PoolName.EL2, u64(1), EL2_PAGES)
+    if isinstance(own, Err):
+        return own
+    return pages.assign(PoolName.HOST, u64(1), HOST_PAGES)
+
+
+@boot
+def build(machine: Machine, blob: Region, holes: Holes) -> Pa | Err:
+    """Makes the map and returns its start table. The map is not in use yet."""
+    with EL2_LOCK:
+        made = stage1.create(EL2_SPACE)
+        if isinstance(made, Err):
+            return made
+        mapped = _map_image()
+        if isinstance(mapped, Err):
+            return mapped
+        for i in u64.range(machine.cpu_count):
+            stack = _map_stacks(i)
+            if isinstance(stack, Err):
+                return stack
+        read_only = _map(blob.base.align_down(PAGE_SIZE), (blob.base + blob.size).align_up(PAGE_SIZE), Use.CONSTANTS)
+        if isinstance(read_only, Err):
+            return read_only
+        ram = _map_ram(machine, holes)
+        if isinstance(ram, Err):
+            return ram
+        if machine.console.kind is not UartKind.NONE:
+            page = machine.console.base.align_down(PAGE_SIZE)
+            port = stage1.map_range(EL2_SPACE, Va(page.raw), page, PAGE_SIZE, Use.DEVICE)
+            if isinstance(port, Err):
+                return port
+        return pages.address_of_page(EL2_SPACE.root)
+
+
+@holds(EL2_LOCK)
+def _map_image() -> None | Err:
+    text = _map(image.image_start(), image.image_text_end(), Use.TEXT)
+    if isinstance(text, Err):
+        return text
+    constants = _map(image.image_text_end(), image.image_rodata_end(), Use.CONSTANTS)
+    if isinstance(constants, Err):
+        return constants
+    return _map(image.image_rodata_end(), image.image_data_end(), Use.DATA)
+
+
+@holds(EL2_LOCK)
+def _map(start: Pa, end: Pa, use: Use) -> None | Err:
+    """[start, end) to itself; nothing where it is empty."""
+    if start == end:
+        return None
+    return stage1.map_range(EL2_SPACE, Va(start.raw), start, end - start, use)
+
+
+@holds(EL2_LOCK)
+def _map_stacks(index: u64) -> None | Err:
+    """A CPU's two stacks, without the page below each."""
+    slot = image.image_stacks_start() + index * SLOT_BYTES
+    stack = _map(slot + STACK_OFFSET, slot + (STACK_OFFSET + STACK_BYTES), Use.DATA)
+    if isinstance(stack, Err):
+        return stack
+    return _map(slot + EMERGENCY_OFFSET, slot + (EMERGENCY_OFFSET + EMERGENCY_BYTES), Use.DATA)
+
+
+@holds(EL2_LOCK)
+def _map_ram(machine: Machine, holes: Holes) -> None | Err:
+    """Every whole page of RAM that no hole touches."""
+    for i in u64.range(machine.bank_count):
+        bank = machine.banks[i]
+        at = page_up(bank.base.raw)
+        end = (bank.base.raw + bank.size) & ~(PAGE_SIZE - 1)
+        while at < end:
+            hole = _next_hole(holes, at, end)
+            if at < hole.base.raw:
+                mapped = _map(Pa(at), hole.base, Use.DATA)
+                if isinstance(mapped, Err):
+                    return mapped
+            at = hole.base.raw + hole.size
+    return None
+
+
+def _next_hole(holes: Holes, at: u64, end: u64) -> Region:
+    """The first hole at or after `at`, or an empty one at `end`. A hole that has begun before starts at `at`."""
+    found = Region(Pa(end), u64(0))
+    for i in u64.range(holes.count):
+        region = holes.regions[i]
+        region_end = region.base.raw + region.size
+        if region_end > at and region.base.raw < found.base.raw:
+            start = max(region.base.raw, at)
+            found = Region(Pa(start), region_end - start)
+    return found
+
+
+@boot
+def enter(root: Pa) -> None:
+    """Leaves the first map for the one that starts at `root`, and keeps for the other CPUs what they need to do the same."""
+    mine = CPUS.mine()
+    mine.tcr = Tcr2(t0sz=u8(16), irgn0=u8(1), orgn0=u8(1), sh0=u8(3), ps=physical_size(), res1_23=True, res1_31=True).raw
+    mine.mair = stage1.MAIR
+    mine.ttbr = root.raw
+    mine.sctlr = Sctlr.of(SCTLR_EL2_RES1).replace(m=True, c=True, sa=True, i=True, wxn=True).raw
+    image.switch_map(mine.tcr, mine.mair, root, mine.sctlr)
+
+
+def physical_size() -> u8:
+    """This processor's PARange, as TCR_EL2.PS and VTCR_EL2.PS take it: at most 48 bits."""
+    return min(ID_AA64MMFR0_EL1.read().pa_range, u8(5))
+
+
+def physical_bits() -> u64:
+    """This processor's physical address bits: at most 48."""
+    size = physical_size()
+    if size == 0:
+        return u64(32)
+    if size == 1:
+        return u64(36)
+    if size == 2:
+        return u64(40)
+    if size == 3:
+        return u64(42)
+    return u64(44) if size == 4 else u64(48)
