@@ -22,13 +22,13 @@ from delphyne.compiler.back.lower import lower
 from delphyne.compiler.front import compile_modules
 
 GCC = "aarch64-linux-gnu-gcc"
-C_SOURCES = Path(__file__).resolve().parents[2] / "bench"
+SOURCES = Path(__file__).resolve().parents[2] / "bench"
 C_FLAGS = ["-O2", "-mgeneral-regs-only", "-ffreestanding", "-march=armv8-a", "-Wall", "-Wextra", "-Werror"]
 PAGE = 4096
 TABLES = 0x4800_0000
 """Where the tables of the walk lie: RAM beyond the image."""
 SEALING = "delphyne.el2.sealing"
-SUBJECTS = "delphyne.bench.subjects"
+SUBJECTS = "subjects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ BY_EXTENSIONS = (
     Subject("SHA-256, crypto extensions", f"{SEALING}.sha256_ce.compress", None, AGAINST_C[0].args, dump=AGAINST_C[0].dump),
     Subject("AES-256-CTR, crypto extensions", f"{SEALING}.aes256_ce.apply", None, AGAINST_C[1].args, dump=AGAINST_C[1].dump),
 )
-MODULES = ("delphyne.el2.sealing.sha256", "delphyne.el2.sealing.aes256", "delphyne.el2.sealing.aes256_ce", "delphyne.bench.subjects")
+MODULES = ("delphyne.el2.sealing.sha256", "delphyne.el2.sealing.aes256", "delphyne.el2.sealing.aes256_ce", SOURCES / "subjects.py")
 
 
 def buffers() -> list[Buffer]:
@@ -111,7 +111,7 @@ def python_object(folder: Path, *, checked: bool) -> Path:
 def c_objects(folder: Path) -> list[Path]:
     """The objects of the C twins."""
     out = []
-    for source in sorted(C_SOURCES.glob("*.c")):
+    for source in sorted(SOURCES.glob("*.c")):
         out.append(folder / f"{source.stem}.o")
         bare.tool([GCC, *C_FLAGS, "-c", source, "-o", out[-1]])
     return out

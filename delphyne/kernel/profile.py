@@ -43,8 +43,8 @@ class _Bytes:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def __getitem__(self, index: int) -> u8:
-        return self._numbers[self.data[index]]
+    def __getitem__(self, index: int | slice) -> u8 | bytes:
+        return self.data[index] if isinstance(index, slice) else self._numbers[self.data[index]]
 
 
 def view_of(data: bytes) -> View[u8]:

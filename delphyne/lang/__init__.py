@@ -86,7 +86,7 @@ from delphyne.lang.hw import (
 from delphyne.lang.ints import u8, u16, u32, u64
 from delphyne.lang.locks import Lock
 from delphyne.lang.memory import address_of, nospec, owned, place_at, slice_at, wipe
-from delphyne.lang.messages import Level, log
+from delphyne.lang.messages import Level, log, log_format
 from delphyne.lang.pool import Handle, Pool
 from delphyne.lang.records import struct, value
 from delphyne.lang.secret import Secret, declassify, secret, secret_equal
@@ -198,6 +198,7 @@ __all__ = [
     "load_le32",
     "load_le64",
     "log",
+    "log_format",
     "mmio_read8",
     "mmio_read32",
     "mmio_read64",

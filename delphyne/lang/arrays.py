@@ -68,6 +68,7 @@ class LazyCells(MutableSequence[Any]):
         self._item = item
         self._length = length
         self._made: dict[int, Any] = {}
+        self._placed = is_place(item)
 
     def __getitem__(self, index: Any) -> Any:
         cell = self._made.get(index)
@@ -75,8 +76,14 @@ class LazyCells(MutableSequence[Any]):
             cell = self._made[index] = zero(self._item)
         return cell
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def _assignable(self, value: Any) -> None:
+        """TypeError unless one element may become `value`."""
+        if self._placed:
+            raise TypeError("a place is not assigned: use copy_from")
         _storable(self._item, value)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._assignable(value)
         self._made[index] = value
 
     def __delitem__(self, index: Any) -> None:
@@ -172,11 +179,7 @@ class Slice(View[T]):
 
 
 def _storable(item: Any, value: object) -> None:
-    if type(value) is item:
-        return
-    if is_place(item):
-        raise TypeError("a place is not assigned: use copy_from")
-    if not accepts(item, value):
+    if type(value) is not item and not accepts(item, value):
         raise TypeError(f"an element is {item.__name__}, not {type(value).__name__}")
 
 

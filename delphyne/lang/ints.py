@@ -107,8 +107,6 @@ class Integer:
         made._v = total
         return made
 
-    __radd__ = __add__
-
     def __sub__(self, other: Self | int) -> Self:
         number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
@@ -200,13 +198,18 @@ class Integer:
         return made
 
     __rxor__ = __xor__
-    __rmul__ = __mul__
 
     def _reflected(self, other: object) -> Self:
         """The left operand of a reflected operator, which only a literal needs."""
         if type(other) is not int:
             raise TypeError(f"{type(other).__name__} beside {type(self).__name__}")
         return type(self)(other)
+
+    def __radd__(self, other: int) -> Self:
+        return self._reflected(other) + self
+
+    def __rmul__(self, other: int) -> Self:
+        return self._reflected(other) * self
 
     def __rsub__(self, other: int) -> Self:
         return self._reflected(other) - self

@@ -30,7 +30,7 @@ MESSAGES: Final[list[tuple[Level, str]]] = []
 def log(level: Level, message: str) -> None:
     """Keeps a message. The compiler takes an f-string with at most six arguments."""
     if not isinstance(level, Level) or type(message) is not str:
-        raise TypeError("log(Level.INFO, f\"..\")")
+        raise TypeError('log(Level.INFO, f"..")')
     found = current.find_machine()
     (MESSAGES if found is None else found.messages).append((level, message))
 

@@ -78,8 +78,14 @@ def _value_zero(cls: Any) -> Any:
 @dataclass_transform(frozen_default=True)
 def value(cls: type[T]) -> type[T]:
     """An immutable record: built with all fields, by place or by keyword, compared field by field, copied."""
-    members: dict[str, Any] = {"__init__": _value_init, "__setattr__": _value_setattr, "__delattr__": _value_setattr, "__hash__": _value_hash,
-                               "__repr__": _value_repr, "_zero": classmethod(_value_zero)}
+    members: dict[str, Any] = {
+        "__init__": _value_init,
+        "__setattr__": _value_setattr,
+        "__delattr__": _value_setattr,
+        "__hash__": _value_hash,
+        "__repr__": _value_repr,
+        "_zero": classmethod(_value_zero),
+    }
     if "__eq__" not in cls.__dict__:
         members["__eq__"] = _value_eq
     for name, member in members.items():
@@ -150,8 +156,14 @@ def struct(cls: Any = None, /, *, align: int = 0, export: str | None = None) -> 
 
 
 def _make_struct(cls: Any, align: int, export: str | None) -> Any:
-    members: dict[str, Any] = {"__init__": _struct_init, "__setattr__": _struct_setattr, "__getattr__": _struct_getattr,
-                               "__delattr__": _struct_delattr, "__repr__": _struct_repr, "copy_from": _struct_copy_from}
+    members: dict[str, Any] = {
+        "__init__": _struct_init,
+        "__setattr__": _struct_setattr,
+        "__getattr__": _struct_getattr,
+        "__delattr__": _struct_delattr,
+        "__repr__": _struct_repr,
+        "copy_from": _struct_copy_from,
+    }
     for name, member in members.items():
         setattr(cls, name, member)
     cls.__delphyne__ = ClassMeta(Kind.STRUCT, align=align, export=export)

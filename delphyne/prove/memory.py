@@ -17,7 +17,7 @@ import z3  # type: ignore[import-untyped]
 
 from delphyne.lang.atomics import AtomicU32, AtomicU64
 from delphyne.lang.ints import u64
-from delphyne.lang.traps import TrapKind
+from delphyne.lang.traps import Trap, TrapKind
 from delphyne.prove.path import Formula, Term, current
 from delphyne.prove.places import index_term
 from delphyne.prove.symbolic import decide, integer, term, trap
@@ -39,13 +39,18 @@ class Write:
 class Cells:
     """Cells of one integer type, by number."""
 
-    def __init__(self, name: str, cls: Any, known: Known | None = None, traced: bool = False) -> None:
+    def __init__(self, name: str, cls: Any, known: Known | None = None, traced: bool = False, bits: tuple[int, int] | None = None) -> None:
+        """`bits` (high, low): the only ones that may be set at the start, which spares the solver the others."""
         self.cls = cls
-        self.first: Any = z3.Function(name, z3.BitVecSort(64), z3.BitVecSort(cls.BITS))
-        """Content when the theorem began."""
+        self.high, self.low = bits if bits is not None else (cls.BITS - 1, 0)
+        self.content = z3.Function(name, z3.BitVecSort(64), z3.BitVecSort(self.high - self.low + 1))
         self.known = known
         self.traced = traced
         self.writes: list[Write] = []
+
+    def first(self, at: Term) -> Term:
+        """Content when the theorem began."""
+        return z3.ZeroExt(self.cls.BITS - self.high + self.low - 1, self.content(at)) << self.low
 
     def __call__(self, at: Term) -> Term:
         """Content now."""
@@ -97,10 +102,16 @@ def _atomic(cells: Cells, at: Term) -> Any:
 
 
 class Unbounded:
-    """What stand-ins for boot arrays share: a length that may be unknown, and the check of an index against it."""
+    """What stand-ins for boot arrays share: a length that may be unknown (None before `attach`), and the check of an index against it."""
 
-    def __init__(self, cells: Cells, length: Any) -> None:
+    def __init__(self, cells: Cells, length: Any = None) -> None:
         self.cells = cells
+        self.length = length
+
+    def attach(self, address: u64, length: u64) -> None:
+        """As `BootArray.attach`: once."""
+        if self.length is not None:
+            raise Trap(TrapKind.ASSERT, 0, 0)
         self.length = length
 
     def at(self, index: Any) -> Term:
@@ -135,6 +146,44 @@ class Tables(Unbounded):
         return TablePage(self.cells, self.at(page))
 
 
+class Records:
+    """An `Array` of structs: field `name` of element i is cell i of `fields[name]`; `wrap` makes a field of its cell."""
+
+    def __init__(self, cls: type, fields: dict[str, Cells], length: int, wrap: dict[str, Callable[[Any], Any]]) -> None:
+        self.cls = cls
+        self.fields = fields
+        self.wrap = wrap
+        self.length = u64(length)
+        self.touched: list[Term] = []
+
+    def __getitem__(self, index: Any) -> Any:
+        number = index_term(index)
+        if decide(z3.UGE(number, term(self.length))):
+            trap(TrapKind.INDEX, number, term(self.length))
+        self.touched.append(number)
+        made: Any = object.__new__(self.cls)
+        made.__dict__["_backing"] = RecordBacking(self, number)
+        return made
+
+
+class RecordBacking:
+    """What a struct of the language needs behind it: one element of `Records`."""
+
+    def __init__(self, records: Records, at: Term) -> None:
+        self.records = records
+        self.at = at
+
+    def load(self, name: str) -> Any:
+        """A field."""
+        value = self.records.fields[name].load(self.at)
+        return self.records.wrap[name](value) if name in self.records.wrap else value
+
+    def store(self, name: str, value: Any) -> None:
+        """Change a field."""
+        cells = self.records.fields[name]
+        cells.store(self.at, integer(term(value), cells.cls))
+
+
 class TablePage:
     """One table."""
 
@@ -156,4 +205,4 @@ def cell(page: Term, slot: Term) -> Term:
     return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
 
 
-__all__ = ["Atomics", "Cells", "TablePage", "Tables", "Words", "Write", "cell"]
+__all__ = ["Atomics", "Cells", "Records", "TablePage", "Tables", "Words", "Write", "cell"]

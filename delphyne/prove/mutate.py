@@ -192,6 +192,8 @@ def _apply(definition: ast.FunctionDef, site: _Site) -> None:
     last: Any = site.path[-1]
     for step in site.path[:-1]:
         owner = getattr(owner, step) if isinstance(step, str) else getattr(owner, step[0])[step[1]]
+    holder: Any
+    key: Any
     holder, key = (owner.__dict__, last) if isinstance(last, str) else (getattr(owner, last[0]), last[1])
     node = holder[key]
     if site.kind == "drop":

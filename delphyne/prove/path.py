@@ -56,7 +56,9 @@ class Refuted(Exception):
 class Limits:
     """Where the prover gives up. Each limit that is met makes the theorem fail."""
 
-    query_ms: int = 20_000
+    quick_ms: int = 700
+    """For the solver that keeps what it learned along the path; a query that it gives up on goes to one that starts afresh."""
+    query_ms: int = 60_000
     seconds: float = 240.0
     paths: int = 5_000
     decisions: int = 2_000
@@ -107,7 +109,7 @@ class Path:
 
     def __post_init__(self) -> None:
         self.solver = z3.Solver()
-        self.solver.set("timeout", self.limits.query_ms)
+        self.solver.set("timeout", self.limits.quick_ms)
 
     @property
     def replaying(self) -> bool:
@@ -122,12 +124,18 @@ class Path:
         if time.monotonic() > self.deadline:
             raise Unknown(f"gave up after {self.limits.seconds:.0f} s")
         self.statistics.queries += 1
-        answer = self.solver.check(formula)
+        solver, answer = self.solver, self.solver.check(formula)
+        if answer == z3.unknown:
+            solver = z3.Tactic("qfufbv").solver()
+            solver.set("timeout", self.limits.query_ms)
+            solver.add(self.condition)
+            solver.add(formula)
+            answer = solver.check()
         if answer == z3.unsat:
             return None
         if answer != z3.sat:
-            raise Unknown(f"the solver gave up: {self.solver.reason_unknown()}")
-        model = self.solver.model()
+            raise Unknown(f"the solver gave up: {solver.reason_unknown()}")
+        model = solver.model()
         self.models = [model, *self.models[:MODELS_KEPT - 1]]
         return model
 

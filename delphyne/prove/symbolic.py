@@ -95,10 +95,22 @@ def trap(kind: TrapKind, a: Term, b: Term) -> NoReturn:
 def _overflow(name: str, a: Term, b: Term) -> Formula:
     if name == "add":
         return z3.ULT(a + b, a)
-    return z3.ULT(a, b) if name == "sub" else z3.Not(z3.BVMulNoOverflow(a, b, False))
+    if name == "sub":
+        return z3.ULT(a, b)
+    power = _power(b)
+    return z3.Not(z3.BVMulNoOverflow(a, b, False)) if power is None else z3.LShR(a, a.size() - power) != 0 if power else z3.BoolVal(False)
+
+
+def _power(b: Term) -> int | None:
+    """The exponent of a constant power of two: products and quotients by it are shifts, which the solver likes better."""
+    value = b.as_long() if z3.is_bv_value(b) else 0
+    return int(value).bit_length() - 1 if value and value & (value - 1) == 0 else None
 
 
 def _result(name: str, a: Term, b: Term) -> Term:
+    power = _power(b) if name in ("floordiv", "mod", "mul") else None
+    if power is not None:
+        return a << power if name == "mul" else z3.LShR(a, power) if name == "floordiv" else a & (b - 1)
     return {"add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "and": lambda: a & b, "or": lambda: a | b, "xor": lambda: a ^ b,
             "floordiv": lambda: z3.UDiv(a, b), "mod": lambda: z3.URem(a, b), "lshift": lambda: a << b, "rshift": lambda: z3.LShR(a, b)}[name]()
 
@@ -175,6 +187,8 @@ class Symbolic(Integer):
 def _operator(name: str, reflected: bool) -> Any:
     def run(self: Symbolic, other: object) -> Any:
         mine, theirs = self.term, self._other(other)
+        if name == "mul" and not z3.is_bv_value(theirs):
+            mine, theirs = theirs, mine
         return self._binary(name, theirs, mine) if reflected else self._binary(name, mine, theirs)
 
     return run

@@ -94,6 +94,11 @@ class Given:
         """What must hold here."""
         self.path.require(_formula(formula), what)
 
+    def lemma(self, formula: Formula | bool, what: str) -> None:
+        """A step on the way: required, and from then on known to the solver."""
+        self.require(formula, what)
+        self.path.add(_formula(formula))
+
     def holds(self, formula: Formula | bool) -> bool:
         """Decide `formula`: both ways, on two paths, where both are possible."""
         return self.path.branch(_formula(formula))

@@ -241,12 +241,16 @@ class Body:
 
     def part(self, aggregate: str, aggregate_type: str, index: int, ty: tree.Type) -> str:
         """One part of a first-class aggregate as an operand."""
+        if isinstance(ty, (tree.UnitT, tree.NeverT)):
+            return ""
         return self.from_memory(self.op(f"extractvalue {aggregate_type} {aggregate}, {index}"), ty)
 
     def aggregate(self, aggregate_type: str, parts: list[tuple[str, tree.Type]]) -> str:
         """A first-class aggregate of operands."""
         value = "poison"
         for index, (operand, ty) in enumerate(parts):
+            if isinstance(ty, (tree.UnitT, tree.NeverT)):
+                continue
             memory = self.to_memory(operand, ty)
             value = self.op(f"insertvalue {aggregate_type} {value}, {memory_type(ty)} {memory}, {index}")
         return value

@@ -75,7 +75,8 @@ def simd_registers(codes: Iterable[Code], allowed: set[str]) -> list[str]:
         if code.name in allowed:
             continue
         for item in code.instructions:
-            if _SIMD.search(item.operands.split("<")[0]):
+            # An operand with a symbol is an address: a branch to b28 touches no register of that name.
+            if "<" not in item.operands and _SIMD.search(item.operands):
                 out.append(f"{code.name}: SIMD register at {item.address:#x}: {item.mnemonic} {item.operands}")
                 break
     return out

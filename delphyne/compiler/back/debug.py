@@ -172,7 +172,8 @@ class Debug:
             known = self._functions[function.symbol] = self._add(
                 f"distinct !DISubprogram(name: {_text(short_name(function.symbol))}, {linkage}scope: !{file}, file: !{file}, "
                 f"line: {function.loc.line}, type: !{signature}, scopeLine: {function.loc.line}, "
-                f"spFlags: {'DISPFlagDefinition' if function.exported else 'DISPFlagLocalToUnit | DISPFlagDefinition'}, unit: !{self._unit}, retainedNodes: !{kept})"
+                f"spFlags: {'' if function.exported else 'DISPFlagLocalToUnit | '}DISPFlagDefinition, unit: !{self._unit}, "
+                f"retainedNodes: !{kept})"
             )
         return known
 

@@ -8,7 +8,7 @@ class BackError(Exception):
     """A program, object or image that cannot be built or may not be used. The text is one line unless it lists findings."""
 
 
-class ToolMissing(BackError):  # noqa: N818 - the name says what is wrong
+class ToolMissing(BackError):
     """A tool of the machine is not installed; the text names the Debian package."""
 
     def __init__(self, tool: str, package: str) -> None:

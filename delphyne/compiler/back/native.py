@@ -38,7 +38,7 @@ define internal void @__trap(i32 %site, i64 %a, i64 %b) #2 {
 """
 
 
-class NativeTrap(Exception):  # noqa: N818 - a trap is what the language calls it
+class NativeTrap(Exception):
     """A trap fired: its kind, where it was written (file, line, column), and its two operands."""
 
     def __init__(self, kind: tree.TrapKind, loc: tuple[str, int, int], a: int, b: int) -> None:
@@ -120,6 +120,11 @@ class NativeModule:
         image = bytearray(layout.size_of(ty))
         encode_into(ty, value, image, 0)
         ctypes.memmove(self.address(symbol), bytes(image), len(image))
+
+    def slice_bytes(self, result: object) -> bytes:
+        """The contents of a byte slice that a call returned."""
+        assert isinstance(result, tuple), result
+        return ctypes.string_at(*result)
 
     def call(self, symbol: str, *args: object) -> object:
         """Call a function.

@@ -8,7 +8,7 @@ raises `Refused`. `check_paths` only gives the diagnostics.
 from __future__ import annotations
 
 from delphyne.compiler.front.catalogue import explain
-from delphyne.compiler.front.compilation import check, check_paths, compile_functions, compile_modules
+from delphyne.compiler.front.compilation import check, check_paths, compile_functions, compile_modules, compile_paths
 from delphyne.compiler.front.diagnostics import Diagnostic, Refused
 
-__all__ = ["Diagnostic", "Refused", "check", "check_paths", "compile_functions", "compile_modules", "explain"]
+__all__ = ["Diagnostic", "Refused", "check", "check_paths", "compile_functions", "compile_modules", "compile_paths", "explain"]

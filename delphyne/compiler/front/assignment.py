@@ -35,16 +35,13 @@ def assign(ctx: Context, node: ast.Assign) -> Stmts:
         value = _value(ctx, node.value, declared)
         return set_variable(ctx, target, value, node.value)
     place = _target(ctx, target)
-    if isinstance(place.ty, tree.ValueT | tree.TupleT):
-        value = expressions.value(ctx, node.value, place.ty)
-    else:
-        value = operands.coerce(ctx, expressions.value(ctx, node.value), place.ty, node.value)
+    value = expressions.value(ctx, node.value, place.ty)
     return [tree.Store(value.expr, place.place, ctx.loc(node))]
 
 
 def _value(ctx: Context, node: ast.expr, declared: Any) -> Value:
-    """The value for a variable; a tuple is built of the declared types."""
-    if isinstance(declared, tree.TupleT) and isinstance(node, ast.Tuple):
+    """The value for a variable; a tuple or a choice is built of the declared types."""
+    if (isinstance(declared, tree.TupleT) and isinstance(node, ast.Tuple)) or (isinstance(node, ast.IfExp) and declared not in (None, types.POISON)):
         return expressions.value(ctx, node, declared)
     return expressions.value(ctx, node)
 

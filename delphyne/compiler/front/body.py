@@ -38,7 +38,7 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
     names, single = _names(info.node)
     ctx = Context(builder, info, names=names, single_slots=single, simd=info.meta.simd, held=list(info.holds))
     loc = ctx.loc(info.node)
-    if info.meta.assembly:
+    if info.external:
         return functions.tree_function(info, {}, [], loc)
     for name, ty in info.params:
         ctx.declared[name] = ty
@@ -52,6 +52,8 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
             ctx.report(info.node, "E0213", f"`{info.node.name}` returns, and says that it does not", "end it with `unreachable()` or a loop without end")
         else:
             ctx.report(info.node, "E0213", f"`{info.node.name}` can end without returning {types.show(info.result)}")
+    for diagnostic in ctx.found:
+        builder.sink.add(diagnostic)
     parameters = {name for name, _ in info.params}
     locals_ = {name: ty for name, ty in ctx.locals.items() if name not in parameters and not isinstance(ty, types.PoisonT)}
     return functions.tree_function(info, locals_, made, loc)

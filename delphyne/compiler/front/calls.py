@@ -188,7 +188,7 @@ def finish(ctx: Context, info: FunctionInfo, values: list[Value], nodes: list[as
     roots: Roots = NO_ROOTS
     for (name, _), one, where in zip(info.params, values, nodes):
         if name in info.summary.writes:
-            references.check_passed(ctx, one.roots, where, info.node.name, name)
+            references.check_passed(ctx, one.roots, where, info.node.name, name, info.meta.boot)
     if types.carries(info.result):
         for root in info.summary.returns:
             if root.kind is RootKind.PARAMETER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import types as python_types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from delphyne.compiler import tree
 from delphyne.compiler.front import hints, diagnostics, source
 from delphyne.compiler.front.diagnostics import Diagnostic, Refused
 from delphyne.compiler.front.program import Builder
+
+_DEPTH = 20_000
+"""Python frames that checking may nest: callees are checked from inside their callers."""
 
 
 def _load(builder: Builder, names: Iterable[str | Path]) -> list[source.Module]:
@@ -57,12 +61,27 @@ def _check_class(builder: Builder, module: source.Module, cls: type) -> None:
                 builder.check_body(found[1], None, member)
 
 
+def _build_time(module: source.Module) -> set[str]:
+    """Functions that run when the program is built: called by statements at the top level, and what those call."""
+    found: set[str] = set()
+    open_nodes: list[ast.AST] = [node for node in module.syntax.body if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr, ast.If, ast.For))]
+    while open_nodes:
+        for part in ast.walk(open_nodes.pop()):
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in module.functions and part.func.id not in found:
+                found.add(part.func.id)
+                open_nodes.append(module.functions[part.func.id])
+    return found
+
+
 def _check_module(builder: Builder, module: source.Module) -> None:
-    """Every function and method that the module defines."""
+    """Every function and method that the module defines, those that only run at build time left out."""
+    build_time = _build_time(module)
     for name, obj in list(vars(module.py).items()):
         if isinstance(obj, type) and obj.__module__ == module.name and name in module.classes:
             _check_class(builder, module, obj)
     for name in module.functions:
+        if name in build_time:
+            continue
         obj = vars(module.py).get(name)
         function = inspect.unwrap(obj) if callable(obj) else None
         if isinstance(function, python_types.FunctionType) and function.__module__ == module.name:
@@ -72,6 +91,8 @@ def _check_module(builder: Builder, module: source.Module) -> None:
 def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None) -> Builder:
     builder = Builder()
     modules = _load(builder, names)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEPTH))
     try:
         if roots is None:
             for module in modules:
@@ -82,12 +103,19 @@ def _build(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | No
     except diagnostics.Fault as fault:
         if fault.diagnostic is not None:
             builder.sink.add(fault.diagnostic)
+    finally:
+        sys.setrecursionlimit(limit)
     return builder
 
 
 def compile_modules(names: Sequence[str | Path], roots: Sequence[Callable[..., Any]] | None = None) -> tree.Program:
     """The typed tree of these modules (dotted names or paths): of everything in them, or of what `roots` reach. Raises Refused."""
     return _build(names, roots).finish()
+
+
+def compile_paths(paths: Sequence[str | Path]) -> tree.Program:
+    """The typed tree of these files. Raises Refused."""
+    return compile_modules(paths)
 
 
 def compile_functions(functions: Sequence[Callable[..., Any]]) -> tree.Program:

@@ -65,8 +65,6 @@ def _bool_op(ctx: Context, node: ast.BoolOp) -> Tested:
     expr, yes, no = test(ctx, node.values[0])
     for operand in node.values[1:]:
         ctx.state = yes if is_and else no
-        if ctx.state is None:
-            ctx.fail(operand, "E0504", "this is never asked")
         right, right_yes, right_no = test(ctx, operand)
         yes, no = (right_yes, join(no, right_no)) if is_and else (join(yes, right_yes), right_no)
         expr = tree.ShortCircuit(is_and, expr, right, types.BOOL, ctx.loc(node))
@@ -76,8 +74,12 @@ def _bool_op(ctx: Context, node: ast.BoolOp) -> Tested:
 def _compare(ctx: Context, node: ast.Compare) -> Tested:
     if len(node.ops) == 1 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
         right = node.comparators[0]
+        positive = isinstance(node.ops[0], ast.Is)
         if isinstance(right, ast.Constant) and right.value is None:
-            return _is_none(ctx, node, isinstance(node.ops[0], ast.Is))
+            return _is_none(ctx, node, positive)
+        left = _whole(ctx, node.left)
+        if isinstance(left.ty, tree.OptionT) and isinstance(left.ty.item, tree.EnumT):
+            return _is_member(ctx, node, left, positive)
     expr = _chain(ctx, node)
     return expr, ctx.state, ctx.state
 
@@ -166,36 +168,64 @@ def _not_comparable(ctx: Context, shown: str, left: Value, right: Value, node: a
     ctx.fail(node, "E0209", f"`{shown}` is not defined for {types.show(left.ty)} and {types.show(right.ty)}")
 
 
-def _narrowable(ctx: Context, node: ast.expr) -> tuple[str, Any] | None:
-    """Name and current type where the operand is a variable."""
+def _variable(ctx: Context, node: ast.expr, halves: tuple[Step, Step]) -> tuple[str, Any, State] | None:
+    """Where the operand is a variable: its name, its type and the state without what an earlier test of the same kind has taught.
+
+    A test may be repeated: on the way that cannot be taken, it is believed all the same."""
     if not isinstance(node, ast.Name) or node.id not in ctx.names:
         return None
-    known, declared = ctx.known().get(node.id), ctx.declared.get(node.id)
+    state = ctx.known()
+    known, declared = state.get(node.id), ctx.declared.get(node.id)
     if known is None or declared is None or declared is types.POISON:
         return None
-    return node.id, narrowed_type(declared, known.steps)
+    if known.steps and known.steps[-1] in halves:
+        known = replace(known, steps=known.steps[:-1])
+        state = {**state, node.id: known}
+    return node.id, narrowed_type(declared, known.steps), state
 
 
-def _with_step(ctx: Context, name: str, step: Step) -> State:
-    state = ctx.known()
+def _with_step(state: State, name: str, step: Step) -> State:
     known = state[name]
     return {**state, name: replace(known, steps=(*known.steps, step))}
 
 
+def _tested(ctx: Context, node: ast.expr, variable: tuple[str, Any, State] | None) -> Value:
+    """The option or result that is tested."""
+    if variable is None:
+        return _whole(ctx, node)
+    before, ctx.state = ctx.state, variable[2]
+    given = _whole(ctx, node)
+    ctx.state = before
+    return given
+
+
 def _is_none(ctx: Context, node: ast.Compare, positive: bool) -> Tested:
     loc = ctx.loc(node)
-    variable = _narrowable(ctx, node.left)
-    given = _whole(ctx, node.left)
+    variable = _variable(ctx, node.left, (Step.SOME, Step.NONE))
+    given = _tested(ctx, node.left, variable)
     if not isinstance(given.ty, tree.OptionT):
         if isinstance(given.ty, tree.ResultT):
             ctx.fail(node, "E0502", f"this may be an error: {types.show(given.ty)}")
-        always = "always" if given.ty is types.NONE else "never"
-        ctx.fail(node, "E0504", f"this is {always} None here" + ("" if given.ty is types.NONE else f": {types.show(given.ty)}"))
+        ctx.fail(node, "E0504", f"this is never None: {types.show(given.ty)}")
     some: tree.Expr = tree.IsSome(given.expr, types.BOOL, loc)
     if variable is None:
         return (tree.Not(some, types.BOOL, loc) if positive else some), ctx.state, ctx.state
-    full, empty = _with_step(ctx, variable[0], Step.SOME), _with_step(ctx, variable[0], Step.NONE)
+    full, empty = _with_step(variable[2], variable[0], Step.SOME), _with_step(variable[2], variable[0], Step.NONE)
     return (tree.Not(some, types.BOOL, loc), empty, full) if positive else (some, full, empty)
+
+
+def _is_member(ctx: Context, node: ast.Compare, left: Value, positive: bool) -> Tested:
+    """`x is State.A` where x may be None: it is there, and it is that member."""
+    loc = ctx.loc(node)
+    variable = _variable(ctx, node.left, (Step.SOME, Step.NONE))
+    member = expressions.value(ctx, node.comparators[0], left.ty.item)
+    keep, again = operands.bind(ctx, left)
+    same = tree.Compare(tree.CmpOp.EQ, tree.OptionItem(again, left.ty.item, loc), member.expr, types.BOOL, loc)
+    expr: tree.Expr = tree.ShortCircuit(True, tree.IsSome(keep, types.BOOL, loc), same, types.BOOL, loc)
+    yes, no = ctx.state, ctx.state
+    if variable is not None:
+        yes = _with_step(variable[2], variable[0], Step.SOME)
+    return (expr, yes, no) if positive else (tree.Not(expr, types.BOOL, loc), no, yes)
 
 
 def _whole(ctx: Context, node: ast.expr) -> Value:
@@ -207,8 +237,8 @@ def _isinstance(ctx: Context, node: ast.Call) -> Tested:
     loc = ctx.loc(node)
     if len(node.args) != 2 or node.keywords:
         ctx.fail(node, "E0208", "isinstance takes a variable and an error class")
-    variable = _narrowable(ctx, node.args[0])
-    given = _whole(ctx, node.args[0])
+    variable = _variable(ctx, node.args[0], (Step.OK, Step.ERROR))
+    given = _tested(ctx, node.args[0], variable)
     error = expressions.operand(ctx, node.args[1])
     cls = error.obj if isinstance(error, Entity) else None
     record = ctx.builder.records.find(cls) if isinstance(cls, type) else None
@@ -221,4 +251,4 @@ def _isinstance(ctx: Context, node: ast.Call) -> Tested:
     test_expr = tree.IsError(given.expr, types.BOOL, loc)
     if variable is None:
         return test_expr, ctx.state, ctx.state
-    return test_expr, _with_step(ctx, variable[0], Step.ERROR), _with_step(ctx, variable[0], Step.OK)
+    return test_expr, _with_step(variable[2], variable[0], Step.ERROR), _with_step(variable[2], variable[0], Step.OK)

@@ -91,6 +91,8 @@ class Context:
     single_slots: frozenset[str] = frozenset()
     """Names assigned once, by building a place."""
     temporaries: int = 0
+    found: list[diagnostics.Diagnostic] = field(default_factory=list)
+    """What was refused in this function; handed on when the function has been checked."""
 
     @property
     def file(self) -> str:
@@ -108,11 +110,11 @@ class Context:
 
     def report(self, node: ast.AST, code: str, reason: str, remedy: str = "") -> None:
         """Refuses, and goes on."""
-        self.builder.sink.add(diagnostics.at(self.file, node, code, reason, remedy))
+        self.found.append(diagnostics.at(self.file, node, code, reason, remedy))
 
     def record(self, fault: diagnostics.Fault) -> None:
         if fault.diagnostic is not None:
-            self.builder.sink.add(fault.diagnostic)
+            self.found.append(fault.diagnostic)
 
     def temporary(self, ty: Any) -> str:
         """A fresh compiler-made local."""

@@ -110,13 +110,5 @@ class Sink:
     def add(self, diagnostic: Diagnostic) -> None:
         self._found.setdefault((diagnostic.file, diagnostic.line, diagnostic.column, diagnostic.code), diagnostic)
 
-    def mark(self) -> int:
-        """A point to which `rewind` can go back."""
-        return len(self._found)
-
-    def rewind(self, mark: int) -> None:
-        for key in list(self._found)[mark:]:
-            del self._found[key]
-
     def sorted(self) -> list[Diagnostic]:
         return sorted(self._found.values(), key=lambda one: (one.file, one.line, one.column, one.code))

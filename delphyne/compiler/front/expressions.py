@@ -26,6 +26,8 @@ def value(ctx: Context, node: ast.expr, expected: Any = None) -> Value:
     if expected is not None and isinstance(node, ast.Tuple) and isinstance(expected, tree.TupleT) and len(node.elts) == len(expected.items):
         parts = [value(ctx, item, ty) for item, ty in zip(node.elts, expected.items)]
         return Value(tree.MakeRecord([part.expr for part in parts], expected, ctx.loc(node)), expected, operands.union(*parts))
+    if expected is not None and isinstance(node, ast.IfExp):
+        return _conditional_of(ctx, node, expected)
     given = operands.value(ctx, operand(ctx, node), node)
     return given if expected is None else operands.coerce(ctx, given, expected, node)
 
@@ -127,7 +129,7 @@ def member(ctx: Context, base: Value | Placed, name: str, node: ast.expr) -> Ope
             return calls.of_property(ctx, base, function, node) if kind == "property" else Method(base, name)
     match ty:
         case tree.BitsT() | tree.EnumT() if name == "raw":
-            return bits.raw(ctx, operands.value(ctx, base, node))
+            return bits.raw(ctx, operands.value(ctx, base, node), node)
         case tree.BitsT() if record is not None and name in record.bits:
             return bits.read_field(ctx, operands.value(ctx, base, node), record.bits[name], loc)
         case tree.ArrayT() if name == "length":
@@ -208,14 +210,25 @@ def rule_tuple(ctx: Context, node: ast.expr) -> Operand:
     return Value(tree.MakeRecord([part.expr for part in parts], ty, ctx.loc(node)), ty, operands.union(*parts))
 
 
-def rule_conditional(ctx: Context, node: ast.expr) -> Operand:
-    assert isinstance(node, ast.IfExp)
+def _ways(ctx: Context, node: ast.IfExp, expected: Any) -> tuple[tree.Expr, Value, Value]:
     test, yes, no = conditions.test(ctx, node.test)
     ctx.state = yes
-    then, after_then = value(ctx, node.body), ctx.state
+    then, after_then = value(ctx, node.body, expected), ctx.state
     ctx.state = no
-    other, after_other = value(ctx, node.orelse), ctx.state
+    other, after_other = value(ctx, node.orelse, expected), ctx.state
     ctx.state = join(after_then, after_other)
+    return test, then, other
+
+
+def _conditional_of(ctx: Context, node: ast.IfExp, expected: Any) -> Value:
+    """`a if c else b` where a type is expected: each way is fitted to it by itself."""
+    test, then, other = _ways(ctx, node, expected)
+    return Value(tree.Conditional(test, then.expr, other.expr, expected, ctx.loc(node)), expected, then.roots | other.roots)
+
+
+def rule_conditional(ctx: Context, node: ast.IfExp) -> Operand:
+    """`a if c else b` with nothing expected: both ways have one type, or one of them is that type with None or an error added."""
+    test, then, other = _ways(ctx, node, None)
     loc = ctx.loc(node)
     ty = then.ty
     if operands.fit(other, ty, loc) is None:

@@ -53,6 +53,8 @@ class FunctionInfo:
     namespace: dict[str, Any] = field(default_factory=dict)
     params: list[tuple[str, Any]] = field(default_factory=list)
     result: Any = types.UNIT
+    external: bool = False
+    """Written in assembly."""
     broken: bool = False
     """The signature was refused."""
     holds: list[LockInfo] = field(default_factory=list)
@@ -77,7 +79,7 @@ def make(builder: Builder, function: Any, module: Module, node: ast.FunctionDef,
     """Reads the signature. Faults are reported and leave the function `broken`."""
     meta = function_meta(function) if hasattr(function, "__delphyne__") else FunctionMeta()
     symbol = meta.entry or (node.name if meta.assembly else name)
-    info = FunctionInfo(symbol, module, node, meta, owner, function.__globals__)
+    info = FunctionInfo(symbol, module, node, meta, owner, function.__globals__, external=meta.assembly)
     try:
         _check_shape(info)
         _read_parameters(builder, info, static)
@@ -151,7 +153,7 @@ def tree_function(info: FunctionInfo, locals_: dict[str, Any], body: list[tree.S
         {name: types.erase(ty) for name, ty in locals_.items()},
         body,
         loc,
-        external=info.meta.assembly,
+        external=info.external,
         exported=info.meta.entry is not None,
         simd=info.meta.simd,
         cold=info.meta.cold,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import hints, calls, diagnostics, expressions, operands, references, types
+from delphyne.compiler.front import hints, calls, expressions, operands, references, types
 from delphyne.compiler.front.context import Context, Entity, Operand, Placed, Value
 from delphyne.lang.hardware import Domain, SysReg
 
@@ -109,10 +109,7 @@ def _slice_at(ctx: Context, node: ast.Call, name: str) -> Operand:
 def _mmio(ctx: Context, node: ast.Call, name: str) -> Operand:
     """An accessor in assembly, so that no compiler can turn it into a write-back or paired access."""
     _gate(ctx, node, name)
-    info = ctx.builder.external(ctx.builder.lang(name))
-    if info is None:
-        raise diagnostics.Fault(None)
-    return calls.of_function(ctx, info, [], node)
+    return calls.of_function(ctx, ctx.builder.external(ctx.builder.lang(name)), [], node)
 
 
 _VECTORS: dict[str, tuple[str, int]] = {

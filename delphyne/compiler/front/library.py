@@ -9,6 +9,7 @@ from typing import Any
 
 from delphyne.compiler import tree
 from delphyne.compiler.front import types
+from delphyne.lang import messages
 from delphyne.lang.arrays import ArrayOf, Slice, View
 from delphyne.lang.atomics import AtomicU32, AtomicU64
 from delphyne.lang.ints import Integer, u8, u16, u32, u64
@@ -71,7 +72,7 @@ class Primitives:
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[Any, str]] = {}
-        for name, obj in vars(package()).items():
+        for name, obj in [*vars(package()).items(), ("log_format", messages.log_format)]:
             if not name.startswith("_"):
                 self._names[id(obj)] = (obj, name)
 

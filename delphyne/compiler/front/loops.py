@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from delphyne.compiler import tree
@@ -17,22 +16,14 @@ from delphyne.compiler.front.state import State, join
 _ROUNDS = 16
 
 
-def _assigned(body: list[ast.stmt]) -> set[str]:
-    return {part.id for statement in body for part in ast.walk(statement) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-
-
-def _forget(state: State, names: set[str]) -> State:
-    """The state at the top of a loop that assigns these names: no narrowing of them survives a round."""
-    return {name: replace(known, steps=()) if name in names and known.steps else known for name, known in state.items()}
-
-
 def _fixed(ctx: Context, head: State, once: Callable[[State], tuple[Any, Loop]]) -> tuple[Any, Loop, State]:
     """Checks a body until the state at its top covers every way back to it. `once` checks it from a state at the top and leaves
     `ctx.state` at its end."""
-    mark, temporaries = ctx.builder.sink.mark(), ctx.temporaries
+    before = (len(ctx.found), ctx.temporaries, dict(ctx.declared), dict(ctx.locals), set(ctx.slots), dict(ctx.expired))
     for _ in range(_ROUNDS):
-        ctx.builder.sink.rewind(mark)
-        ctx.temporaries = temporaries
+        del ctx.found[before[0] :]
+        ctx.temporaries = before[1]
+        ctx.declared, ctx.locals, ctx.slots, ctx.expired = dict(before[2]), dict(before[3]), set(before[4]), dict(before[5])
         made, loop = once(head)
         wider: State | None = head
         for state in [ctx.state, *loop.continues]:
@@ -48,7 +39,7 @@ def while_loop(ctx: Context, node: ast.While) -> list[tree.Stmt]:
     """`while test:`."""
     if node.orelse:
         ctx.fail(node.orelse[0], "E0107", "`else` of a loop")
-    head = _forget(ctx.known(), _assigned(node.body))
+    head = ctx.known()
     exits: list[State | None] = []
 
     def once(start: State) -> tuple[tuple[tree.Expr, list[tree.Stmt]], Loop]:
@@ -92,8 +83,7 @@ def for_loop(ctx: Context, node: ast.For) -> list[tree.Stmt]:
     if not isinstance(node.target, ast.Name):
         ctx.fail(node.target, "E0107", "the counter of a loop is one variable")
     name, target = node.target.id, node.target
-    before = ctx.known()
-    head = _forget(before, _assigned(node.body) | {name})
+    head = ctx.known()
 
     def once(at_top: State) -> tuple[list[tree.Stmt], Loop]:
         ctx.state = at_top

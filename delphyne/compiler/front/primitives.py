@@ -237,8 +237,22 @@ def _nospec(ctx: Context, node: ast.Call, name: str) -> Operand:
     return Value(tree.Builtin(name, [first.expr, second.expr], types.U64, ctx.loc(node)), types.U64)
 
 
+def _log_format(ctx: Context, node: ast.Call, name: str) -> Operand:
+    (argument,) = plain_arguments(ctx, node, name, 1)
+    number = expressions.value(ctx, argument, types.U64)
+    found = tree.OptionT(types.BYTES)
+    return Value(tree.Builtin(name, [number.expr], found, ctx.loc(node)), found)
+
+
 RULES: dict[str, Rule] = {}
 """The primitives by the name under which `delphyne.lang` exports them (see `subset`)."""
+
+
+def _log_format(ctx: Context, node: ast.Call, name: str) -> Operand:
+    (argument,) = plain_arguments(ctx, node, name, 1)
+    number = expressions.value(ctx, argument, types.U64)
+    option = tree.OptionT(types.BYTES)
+    return Value(tree.Builtin(name, [number.expr], option, ctx.loc(node)), option)
 
 
 def rules() -> dict[str, Rule]:
@@ -249,6 +263,8 @@ def rules() -> dict[str, Rule]:
         "count_trailing_zeros": _one,
         "declassify": _declassify,
         "log": messages.log,
+        "log_format": _log_format,
+        "log_format": _log_format,
         "max": _two,
         "min": _two,
         "nospec": _nospec,

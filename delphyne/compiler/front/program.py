@@ -19,9 +19,6 @@ from delphyne.lang.meta import FunctionMeta, function_meta
 if TYPE_CHECKING:
     from delphyne.compiler.front.context import Context
 
-_DEPTH = 20_000
-"""Python frames that checking may nest: callees are checked from inside their callers."""
-
 
 @dataclass(slots=True)
 class Builder:
@@ -43,7 +40,6 @@ class Builder:
         self.records = Records(self)
         self.statics = Statics(self)
         types.forget()
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH))
 
     # --- modules -----------------------------------------------------------------------------------------------------------------
 
@@ -157,15 +153,13 @@ class Builder:
         node = module.functions.get(function.__qualname__)
         return self.function(function, module, node, None, static=False) if node is not None else None
 
-    def external(self, function: Any) -> FunctionInfo | None:
+    def external(self, function: Any) -> FunctionInfo:
         """A function of the language's library that is written in assembly."""
         module = self.module_of(function)
-        node = module.functions.get(function.__qualname__) if module is not None else None
-        if module is None or node is None:
-            return None
+        assert module is not None
+        node = module.functions[function.__qualname__]
         info = self.function(function, module, node, None, static=False)
-        info.meta.assembly = True
-        info.symbol = node.name
+        info.external, info.symbol = True, node.name
         return info
 
     def check_body(self, info: FunctionInfo, caller: Context | None, node: ast.AST) -> None:
@@ -185,7 +179,7 @@ class Builder:
             self._running.pop()
             info.progress = Progress.DONE
         other = self.finished.get(info.symbol)
-        if other is not None and not info.meta.assembly:
+        if other is not None and not info.external:
             self.sink.add(diagnostics.at(info.module.path, info.node, "E0208", f"the symbol `{info.symbol}` is defined twice"))
         self.finished[info.symbol] = made
 

@@ -12,7 +12,7 @@ from delphyne.compiler.front.types import carries
 from delphyne.lang.meta import StaticKind
 
 
-def check_write(ctx: Context, roots: Roots, node: ast.AST) -> None:
+def check_write(ctx: Context, roots: Roots, node: ast.AST, boot: bool = False) -> None:
     """Refuses a write through a reference with these origins, and notes writes through parameters for the callers."""
     for root in roots:
         if root.kind is RootKind.PARAMETER:
@@ -24,14 +24,14 @@ def check_write(ctx: Context, roots: Roots, node: ast.AST) -> None:
             name = root.name.rsplit(".", 1)[-1]
             if static.kind is StaticKind.CONSTANT:
                 ctx.fail(node, "E0303", f"`{name}` is constant, and this writes to it")
-            if static.kind is StaticKind.FROZEN and not ctx.function.meta.boot:
+            if static.kind is StaticKind.FROZEN and not (boot or ctx.function.meta.boot):
                 ctx.fail(node, "E0405", f"`{name}` is frozen, and `{ctx.function.node.name}` is no @boot function")
 
 
-def check_passed(ctx: Context, roots: Roots, node: ast.expr, callee: str, parameter: str) -> None:
-    """Refuses to pass a reference to a parameter through which the callee writes."""
+def check_passed(ctx: Context, roots: Roots, node: ast.expr, callee: str, parameter: str, boot: bool) -> None:
+    """Refuses to pass a reference to a parameter through which the callee writes. A @boot callee may write to what is frozen."""
     try:
-        check_write(ctx, roots, node)
+        check_write(ctx, roots, node, boot)
     except diagnostics.Fault as fault:
         if fault.diagnostic is None:
             raise

@@ -125,10 +125,15 @@ def _simd(ctx: Context, node: ast.With, item: ast.withitem, rest: list[ast.withi
     references.check_write(ctx, given.roots, call.args[0])
     keep, again = operands.bind(ctx, given)
     symbols = [ctx.builder.external(ctx.builder.lang(name)) for name in ("simd_enter", "simd_leave")]
+    for info in symbols:
+        ctx.builder.check_body(info, ctx, call)
+    for info in symbols:
+        if info is not None:
+            ctx.builder.check_body(info, ctx, node)
     ctx.simd = True
     try:
         body = _inside(ctx, node, rest, lambda _: frozenset(), "")
     finally:
         ctx.simd = False
-    enter, leave = (tree.Discard(tree.Call(info.symbol, [one], types.UNIT, loc), loc) for info, one in zip(symbols, (keep, again)) if info is not None)
+    enter, leave = (tree.Discard(tree.Call(info.symbol, [one], types.UNIT, loc), loc) for info, one in zip(symbols, (keep, again), strict=True))
     return [tree.Scoped([enter], body, [leave], ctx.loc(node))]

@@ -20,6 +20,8 @@ def block(ctx: Context, body: list[ast.stmt]) -> Stmts:
     made: Stmts = []
     for statement in body:
         if ctx.state is None:
+            if _says_unreachable(statement):
+                continue
             ctx.report(statement, "E0109", "control never comes here")
             break
         rule = RULES.get(type(statement))
@@ -30,7 +32,17 @@ def block(ctx: Context, body: list[ast.stmt]) -> Stmts:
         except diagnostics.Fault as fault:
             ctx.record(fault)
             poison(ctx, statement)
+            if isinstance(statement, (ast.Return, ast.Break, ast.Continue)):
+                ctx.state = None
     return made
+
+
+def _says_unreachable(statement: ast.stmt) -> bool:
+    """`unreachable()` may stand where control cannot come: it tells Python's type checkers what the compiler knows."""
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id="unreachable"))):
+            return True
+    return False
 
 
 def _refusal(statement: ast.stmt) -> tuple[str, str]:
@@ -117,7 +129,7 @@ def rule_return(ctx: Context, node: ast.Return) -> Stmts:
             ctx.fail(node, "E0201", f"`return` without a value, and {types.show(result)} is expected")
         ctx.state = None
         return [tree.Return(None, loc)]
-    value = _returned(ctx, node.value, result)
+    value = expressions.value(ctx, node.value, result)
     references.check_return(ctx, value, node.value)
     ctx.state = None
     if isinstance(result, tree.UnitT):
@@ -125,12 +137,6 @@ def rule_return(ctx: Context, node: ast.Return) -> Stmts:
             return [tree.Return(None, loc)]
         return [tree.Discard(value.expr, loc), tree.Return(None, loc)]
     return [tree.Return(value.expr, loc)]
-
-
-def _returned(ctx: Context, node: ast.expr, result: Any) -> Any:
-    if isinstance(result, tree.TupleT):
-        return expressions.value(ctx, node, result)
-    return operands.coerce(ctx, expressions.value(ctx, node), result, node)
 
 
 def rule_assert(ctx: Context, node: ast.Assert) -> Stmts:

@@ -25,7 +25,8 @@ ARROWS: dict[str, frozenset[str]] = {
 }
 """Which other rooms each room may import."""
 
-_PYTHON = frozenset({"__future__", "typing"})
+_PYTHON = frozenset({"__future__", "typing", "collections.abc"})
+"""Modules that name types for the Python that runs when the program is built."""
 
 
 def is_outside(name: str) -> bool:
@@ -71,7 +72,7 @@ def _check(sink: diagnostics.Sink, module: Module, node: ast.stmt, name: str) ->
     here, there = room(module.name), room(name)
     if here is None:
         return
-    if name.split(".")[0] in _PYTHON or name == LANG or name.startswith(LANG + "."):
+    if name in _PYTHON or name == LANG or name.startswith(LANG + "."):
         return
     if there is None:
         sink.add(diagnostics.at(module.path, node, "E0703", f"`{name}` is outside EL2"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import AtomicU32, SimdArea, per_cpu, struct, u64
+from delphyne.lang import AtomicU32, Order, SimdArea, per_cpu, struct, u32, u64
 
 MAX_CPUS: Final = u64(64)
 """CPUs that EL2 can serve; those that the device tree names beyond them are not started."""
@@ -50,3 +50,18 @@ class Cpu:
 
 
 CPUS: Final = per_cpu(Cpu, 64)
+
+
+ONLINE: Final = AtomicU32()
+"""CPUs that run Python at EL2, failed and stopped ones included."""
+
+
+def come_online(mine: Cpu) -> None:
+    """Counts this CPU, once, and says so to whoever waits for it."""
+    ONLINE.add(u32(1), Order.RELAXED)
+    mine.online.store(u32(1), Order.RELEASE)
+
+
+def online_count() -> u32:
+    """CPUs that have come online; at least 1 for whoever can ask."""
+    return max(ONLINE.load(Order.RELAXED), u32(1))

@@ -309,7 +309,9 @@ def read_cell(raw: View[u8], tree: Tree, node: Node, name: View[u8], missing: u6
     """The one-cell property of that name, or `missing` where there is none."""
     found = find_property(raw, tree, node, name)
     if isinstance(found, Err):
-        return missing if found is Err.NOT_FOUND else found
+        if found is Err.NOT_FOUND:
+            return missing
+        return found
     return read_number(raw, found, u64(0), u64(1))
 
 
@@ -409,12 +411,13 @@ def read_region(raw: View[u8], tree: Tree, trail: Trail, node: Node, index: u64)
     each = cells.address + cells.size
     if each == 0 or index >= found.length // (each * 4):
         return Err.NOT_FOUND
-    base = read_number(raw, found, index * each, cells.address)
-    if isinstance(base, Err):
-        return base
+    first = read_number(raw, found, index * each, cells.address)
+    if isinstance(first, Err):
+        return first
     size = read_number(raw, found, index * each + cells.address, cells.size)
     if isinstance(size, Err):
         return size
+    base: u64 = first
     for up in u64.range(node.depth - 2):
         moved = _through_ranges(raw, tree, trail, node.depth - 2 - up, base, size)
         if isinstance(moved, Err):

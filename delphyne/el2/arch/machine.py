@@ -74,14 +74,21 @@ def describe(raw: View[u8], machine: Machine) -> fdt.Tree | Err:
 def _walk(raw: View[u8], tree: fdt.Tree, machine: Machine) -> None | Err:
     """Each node once, in the order of the tree."""
     trail = fdt.Trail()
-    node = fdt.root(raw, tree)
-    while not isinstance(node, Err):
+    first = fdt.root(raw, tree)
+    if isinstance(first, Err):
+        return first
+    node: fdt.Node = first
+    while True:
         trail.nodes[node.depth - 1] = node
         taken = _take_node(raw, tree, trail, node, machine)
         if isinstance(taken, Err):
             return taken
-        node = fdt.next_node(raw, tree, node)
-    return None if node is Err.NOT_FOUND else node
+        following = fdt.next_node(raw, tree, node)
+        if isinstance(following, Err):
+            if following is Err.NOT_FOUND:
+                return None
+            return following
+        node = following
 
 
 def _take_node(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
@@ -107,7 +114,9 @@ def _add_banks(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, 
     while True:
         region = fdt.read_region(raw, tree, trail, node, index)
         if isinstance(region, Err):
-            return None if region is Err.NOT_FOUND else region
+            if region is Err.NOT_FOUND:
+                return None
+            return region
         if region.size > 0:
             if machine.bank_count == MAX_BANKS:
                 return Err.NO_MEMORY
@@ -120,12 +129,16 @@ def _add_reserved(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Nod
     """Only `no-map` regions: the others are the host's to place and use, as its own tree tells it."""
     unmapped = fdt.find_property(raw, tree, node, text(b"no-map"))
     if isinstance(unmapped, Err):
-        return None if unmapped is Err.NOT_FOUND else unmapped
+        if unmapped is Err.NOT_FOUND:
+            return None
+        return unmapped
     index = u64(0)
     while True:
         region = fdt.read_region(raw, tree, trail, node, index)
         if isinstance(region, Err):
-            return None if region is Err.NOT_FOUND else region
+            if region is Err.NOT_FOUND:
+                return None
+            return region
         added = _reserve(machine, region)
         if isinstance(added, Err):
             return added
@@ -138,7 +151,9 @@ def _read_reservations(raw: View[u8], tree: fdt.Tree, machine: Machine) -> None 
     while True:
         region = fdt.reserved_entry(raw, tree, index)
         if isinstance(region, Err):
-            return None if region is Err.NOT_FOUND else region
+            if region is Err.NOT_FOUND:
+                return None
+            return region
         added = _reserve(machine, region)
         if isinstance(added, Err):
             return added
@@ -199,7 +214,9 @@ def _take_gic(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, m
     for i in u64.range(2):
         region = fdt.read_region(raw, tree, trail, node, i)
         if isinstance(region, Err):
-            return None if region is Err.INVALID else region
+            if region is Err.INVALID:
+                return None
+            return region
         machine.gic[i] = region
     machine.gic_kind = kind
     return None

@@ -15,8 +15,7 @@ from typing import Final
 
 from delphyne.el2.arch import cpu
 from delphyne.el2.control import console, stop
-from delphyne.lang import Array, AtomicU64, Domain, Level, Lock, Order, Slice, View, cold, dmb, text, u8, u32, u64
-from delphyne.lang.messages import log_format
+from delphyne.lang import Array, AtomicU64, Domain, Level, Lock, Order, Slice, View, cold, dmb, log_format, text, u8, u32, u64
 
 RECORDS: Final = u64(1024)
 WORDS: Final = u64(8)

@@ -119,7 +119,12 @@ def _begin() -> None:
 
 def _end() -> Never:
     """Nothing that EL2 protects may outlive it: the machine goes off."""
-    console.put_text(text(b"*** end of report\n"))
+    others = cpu.online_count() - 1
+    console.put_text(text(b"  stopped "))
+    console.put_decimal(u64(stop.wait_for_stop(others)), u64(1))
+    console.put_text(text(b" of "))
+    console.put_decimal(u64(others), u64(1))
+    console.put_text(text(b" other CPUs\n*** end of report\n"))
     psci.system_off()
     stop.stopped()
 

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from typing import Final, Never
 
+from delphyne.el2.arch import timer
 from delphyne.el2.arch.image import park, wake_all
-from delphyne.lang import AtomicU32, Order, cold, entry, u32
+from delphyne.lang import AtomicU32, Order, cold, entry, u32, u64
 
 STOPPING: Final = AtomicU32()
 """Not 0 once EL2 stops. el2.S reads it under this name."""
+
+STOPPED: Final = AtomicU32()
+"""CPUs that have seen STOPPING and do nothing more."""
+STOP_MILLISECONDS: Final = u64(500)
+"""How long the failed CPU waits for the others."""
 
 
 def is_stopping() -> bool:
@@ -28,8 +34,18 @@ def begin_stop() -> bool:
     return first
 
 
+def wait_for_stop(others: u32) -> u32:
+    """Gives `others` CPUs some time to stop; returns how many did. One that runs at a lower level stops when it next comes to EL2."""
+    begun = timer.CNTPCT_EL0.read()
+    limit = timer.ticks(STOP_MILLISECONDS)
+    while STOPPED.load(Order.ACQUIRE) < others and not timer.has_passed(begun, limit):
+        pass
+    return STOPPED.load(Order.ACQUIRE)
+
+
 @cold
 @entry("el2_stopped")
 def stopped() -> Never:
     """Where every CPU ends that finds EL2 stopping."""
+    STOPPED.add(u32(1), Order.RELEASE)
     park()

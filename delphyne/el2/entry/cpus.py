@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.el2.arch import image
-from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET, Cpu
+from delphyne.el2.arch import image, timer
+from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET, Cpu, come_online
 from delphyne.el2.arch.exception import TPIDR_EL2
 from delphyne.el2.arch.hypervisor import (
     CNTHCTL_EL2,
@@ -42,14 +42,13 @@ from delphyne.lang import (
     log,
     tlbi_alle1,
     u8,
-    u32,
     u64,
 )
 
 START_BYTES: Final = u64(128)
 """What `secondary_entry` reads of a `Cpu` lies in this many bytes from its start."""
-START_POLLS: Final = u64(10_000_000)
-"""How often the boot CPU looks whether a started CPU has arrived before it goes on without it."""
+START_MILLISECONDS: Final = u64(2000)
+"""How long the boot CPU waits for a started CPU before it goes on without it."""
 
 
 @boot
@@ -59,7 +58,7 @@ def adopt_boot_cpu() -> None:
     _prepare(mine, u64(0), MPIDR_EL1.read().raw & AFFINITY_MASK)
     TPIDR_EL2.write(address_of(mine).raw)
     isb()
-    mine.online.store(u32(1), Order.RELEASE)
+    come_online(mine)
     set_controls()
 
 
@@ -124,7 +123,9 @@ def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
     if answer != PSCI_SUCCESS:
         log(Level.WARNING, f"CPU {index} (affinity {mpidr:x}) is not started: PSCI says {answer:#x}")
         return False
-    for _ in u64.range(START_POLLS):
+    begun = timer.CNTPCT_EL0.read()
+    limit = timer.ticks(START_MILLISECONDS)
+    while not timer.has_passed(begun, limit):
         if cpu.online.load(Order.ACQUIRE) != 0:
             return True
     log(Level.WARNING, f"CPU {index} (affinity {mpidr:x}) was started and does not arrive")
@@ -146,7 +147,7 @@ def el2_secondary(mine: Cpu) -> Never:
     """Where every other CPU arrives, on its own stack and EL2's own map. It has nothing to do yet but to stop with the others."""
     set_controls()
     log(Level.INFO, f"CPU {mine.index} (affinity {mine.mpidr:x}) runs at EL2")
-    mine.online.store(u32(1), Order.RELEASE)
+    come_online(mine)
     while not stop.is_stopping():
         image.wait_for_event()
     stop.stopped()

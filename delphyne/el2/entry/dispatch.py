@@ -24,10 +24,9 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         _refuse(frame, vector)
         return
     syndrome = Esr.of(frame.esr)
-    known = ExceptionClass.of(syndrome.ec)
-    if known is ExceptionClass.HVC64:
+    if syndrome.ec == ExceptionClass.HVC64.raw:
         demo.serve_call(frame)
-    elif known is ExceptionClass.DATA_ABORT_LOWER:
+    elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         demo.serve_abort(frame, syndrome)
     else:
         _refuse(frame, vector)

@@ -639,6 +639,15 @@ endfunction wake_all
 
 operation wait_for_event, wfe
 
+// --- device registers: one plain load or store each, which a hypervisor below could emulate --------------------------------------
+
+operation mmio_read8, ldrb w0, [x0]
+operation mmio_read32, ldr w0, [x0]
+operation mmio_read64, ldr x0, [x0]
+operation mmio_write8, strb w1, [x0]
+operation mmio_write32, str w1, [x0]
+operation mmio_write64, str x1, [x0]
+
 // --- firmware -------------------------------------------------------------------------------------------------------------
 
 // smc_call(function, x1, x2, x3) -> x0; hvc_call likewise, for a program that runs at EL1 (SMC Calling Convention, 64-bit).

@@ -55,12 +55,20 @@ def el1_main(blob: u64, length: u64) -> Never:
     with owned(Pa(blob), length) as raw:
         open_console(raw)
         console.put_text(text(b"delphyne: entered at EL1; this image needs EL2 (QEMU: -machine virt,virtualization=on)\n"))
-        found = machine.describe(raw, MACHINE)
-        if not isinstance(found, Err) and MACHINE.conduit is psci.Conduit.HVC:
-            psci.hvc_call(psci.PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
-        elif not isinstance(found, Err) and MACHINE.conduit is psci.Conduit.SMC:
-            psci.system_off()
+        turn_off_below(raw)
     image.park()
+
+
+@boot
+def turn_off_below(raw: View[u8]) -> None:
+    """Turns the machine off the way the tree says, with somebody else at EL2 or with nobody."""
+    found = machine.describe(raw, MACHINE)
+    if isinstance(found, Err):
+        return
+    if MACHINE.conduit is psci.Conduit.HVC:
+        psci.hvc_call(psci.PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
+    elif MACHINE.conduit is psci.Conduit.SMC:
+        psci.system_off()
 
 
 @boot

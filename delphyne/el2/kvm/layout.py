@@ -78,8 +78,9 @@ def first_absent(layout: Layout) -> Field | None:
     for number in u64.range(names.FIELDS):
         if names.PATH_NEEDED[number] != 0 and layout.offsets[number] == ABSENT:
             return Field.of(u16(number))
-    vtcr_is_there = offset(layout, Field.MMU_VTCR) != ABSENT or offset(layout, Field.ARCH_VTCR) != ABSENT
-    return None if vtcr_is_there else Field.MMU_VTCR
+    if offset(layout, Field.MMU_VTCR) == ABSENT and offset(layout, Field.ARCH_VTCR) == ABSENT:
+        return Field.MMU_VTCR
+    return None
 
 
 def offset(layout: Layout, field: Field) -> u32:

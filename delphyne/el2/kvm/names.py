@@ -7,7 +7,6 @@ of a text from `ends[i]` to `ends[i + 1]`. No lock; all constants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from delphyne.lang import Array, Enum8, Enum16, constant, u8, u16, u64
@@ -225,31 +224,27 @@ FIRST_OPTIONAL_CALL: Final = u64(12)
 FIRST_OPTIONAL_REGISTER: Final = u64(45)
 
 
-def _text(names: Sequence[str]) -> list[int]:
-    return list("".join(names).encode())
-
-
-def _ends(names: Sequence[str]) -> list[int]:
-    return [sum(map(len, names[:i])) for i in range(len(names) + 1)]
-
-
-_DEFINITIONS: Final = ("kvm_vcpu", "kvm_s2_mmu", "kvm_arch", "vgic_v3_cpu_if", "__kvm_host_smccc_func", "vcpu_sysreg")
-_PATHS: Final = [path for _, _, path, _ in _FIELDS]
-_CALL_NAMES: Final = ["__KVM_HOST_SMCCC_FUNC_" + name for name in _CALLS]
-_REGISTER_NAMES: Final = [register.name for register in Register]
+_GROUPS = {
+    "definitions": ["kvm_vcpu", "kvm_s2_mmu", "kvm_arch", "vgic_v3_cpu_if", "__kvm_host_smccc_func", "vcpu_sysreg"],
+    "paths": [path for _, _, path, _ in _FIELDS],
+    "calls": ["__KVM_HOST_SMCCC_FUNC_" + name for name in _CALLS],
+    "registers": [register.name for register in Register],
+}
+_TEXTS = {group: list("".join(members).encode()) for group, members in _GROUPS.items()}
+_ENDS = {group: [sum(map(len, members[:i])) for i in range(len(members) + 1)] for group, members in _GROUPS.items()}
 
 FIELDS: Final = u64(len(_FIELDS))
 CALLS: Final = u64(len(_CALLS))
-REGISTERS: Final = u64(len(_REGISTER_NAMES))
+REGISTERS: Final = u64(len(Register))
 
-DEFINITIONS: Final = constant(Array[u8, len(_text(_DEFINITIONS))].of(_text(_DEFINITIONS)))
-DEFINITION_ENDS: Final = constant(Array[u16, len(_DEFINITIONS) + 1].of(_ends(_DEFINITIONS)))
-PATHS: Final = constant(Array[u8, len(_text(_PATHS))].of(_text(_PATHS)))
-PATH_ENDS: Final = constant(Array[u16, len(_PATHS) + 1].of(_ends(_PATHS)))
+DEFINITIONS: Final = constant(Array[u8, len(_TEXTS["definitions"])].of(_TEXTS["definitions"]))
+DEFINITION_ENDS: Final = constant(Array[u16, len(_ENDS["definitions"])].of(_ENDS["definitions"]))
+PATHS: Final = constant(Array[u8, len(_TEXTS["paths"])].of(_TEXTS["paths"]))
+PATH_ENDS: Final = constant(Array[u16, len(_ENDS["paths"])].of(_ENDS["paths"]))
 PATH_SUBJECTS: Final = constant(Array[u8, len(_FIELDS)].of([int(subject.raw) for _, subject, _, _ in _FIELDS]))
 PATH_NEEDED: Final = constant(Array[u8, len(_FIELDS)].of([int(needed) for _, _, _, needed in _FIELDS]))
 """1 where EL2 cannot do without the field."""
-CALL_NAMES: Final = constant(Array[u8, len(_text(_CALL_NAMES))].of(_text(_CALL_NAMES)))
-CALL_ENDS: Final = constant(Array[u16, len(_CALL_NAMES) + 1].of(_ends(_CALL_NAMES)))
-REGISTER_NAMES: Final = constant(Array[u8, len(_text(_REGISTER_NAMES))].of(_text(_REGISTER_NAMES)))
-REGISTER_ENDS: Final = constant(Array[u16, len(_REGISTER_NAMES) + 1].of(_ends(_REGISTER_NAMES)))
+CALL_NAMES: Final = constant(Array[u8, len(_TEXTS["calls"])].of(_TEXTS["calls"]))
+CALL_ENDS: Final = constant(Array[u16, len(_ENDS["calls"])].of(_ENDS["calls"]))
+REGISTER_NAMES: Final = constant(Array[u8, len(_TEXTS["registers"])].of(_TEXTS["registers"]))
+REGISTER_ENDS: Final = constant(Array[u16, len(_ENDS["registers"])].of(_ENDS["registers"]))

@@ -250,9 +250,7 @@ class Machine:
         vmid = self._registers(cpu).vmid
         for other in self.cpus if broadcast else [cpu]:
             unseen = cpu.unseen_here if other is cpu else cpu.unseen
-            doomed = [
-                entry for entry in other.tlb.entries if matches(operation, vmid, address, entry) and not unseen.intersection(entry.read_from)
-            ]
+            doomed = [entry for entry in other.tlb.entries if matches(operation, vmid, address, entry) and not unseen.intersection(entry.read_from)]
             if doomed:
                 cpu.doomed.append(Doom(other.tlb, doomed, broadcast))
 

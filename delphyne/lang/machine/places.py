@@ -93,6 +93,7 @@ class MemoryCells(LazyCells):
             start = index.indices(self._length)[0]
             self.places.write(self.address + start * self._size, b"".join(encode(self._item, x) for x in value))
         else:
+            self._assignable(value)
             self.places.write(self.address + index * self._size, encode(self._item, value))
 
 

@@ -94,8 +94,9 @@ class Walker:
         known = self.tlb.find(Kind.STAGE2, self.registers.vmid, None, ipa)
         if known is None:
             found = self._walk_stage2(ipa, on_walk)
-            self.tlb.add(Entry(Kind.STAGE2, self.registers.vmid, None, found.base, found.size, found.output, found.level,
-                               found.attributes, found.read_from))
+            self.tlb.add(
+                Entry(Kind.STAGE2, self.registers.vmid, None, found.base, found.size, found.output, found.level, found.attributes, found.read_from)
+            )
         else:
             found = Found(known.base, known.size, known.output, known.level, known.attributes, known.read_from)
         _permit(found, access, 2, ipa, on_walk)
@@ -130,8 +131,7 @@ class Walker:
         attributes = Attributes(bool(field(descriptor, 6, 6)), bool(field(descriptor, 7, 7)), not never, field(descriptor, 5, 2) == 0xF)
         return Found(base, block_size(level), descriptor & ADDRESS & ~(block_size(level) - 1), level, attributes, read_from)
 
-    def _descriptor(self, address: int, cacheable: bool, read_from: dict[int, int], stage: int, level: int, at: int,
-                    on_walk: bool) -> int:
+    def _descriptor(self, address: int, cacheable: bool, read_from: dict[int, int], stage: int, level: int, at: int, on_walk: bool) -> int:
         try:
             descriptor = self.load(address, cacheable)
         except LookupError:
@@ -173,11 +173,29 @@ class Walker:
         second = self.stage2(first.at(va), access)
         size = min(first.size, second.size)
         base = va & ~(size - 1)
-        found = Found(base, size, second.at(first.at(base)), max(first.level, second.level), first.attributes.both(second.attributes),
-                      {**first.read_from, **second.read_from}, first.is_global)
+        found = Found(
+            base,
+            size,
+            second.at(first.at(base)),
+            max(first.level, second.level),
+            first.attributes.both(second.attributes),
+            {**first.read_from, **second.read_from},
+            first.is_global,
+        )
         if known is None:
-            self.tlb.add(Entry(Kind.COMBINED, registers.vmid, None if first.is_global else registers.asid, base, size, found.output,
-                               found.level, found.attributes, found.read_from))
+            self.tlb.add(
+                Entry(
+                    Kind.COMBINED,
+                    registers.vmid,
+                    None if first.is_global else registers.asid,
+                    base,
+                    size,
+                    found.output,
+                    found.level,
+                    found.attributes,
+                    found.read_from,
+                )
+            )
         return found
 
     def stage1(self, va: int, access: Access) -> Found:

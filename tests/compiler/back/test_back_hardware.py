@@ -152,7 +152,7 @@ def test_no_register_of_the_simd_file_moves_data(opt: int) -> None:
         ("add64", 2, r"add\s+v\d+\.2d"),
         ("rev32_8", 1, "rev32|tbl"),
         ("ext8", 2, "ext|tbl"),
-        ("dup_low", 1, r"dup|ld1r|tbl|mov\s+v"),
+        ("dup_low", 1, r"dup|tbl|mov\s+v\d+\.d\[1\]"),
     ],
 )
 def test_simd_operations(opt: int, op: str, arity: int, instruction: str) -> None:
@@ -161,7 +161,7 @@ def test_simd_operations(opt: int, op: str, arity: int, instruction: str) -> Non
     result = builtin("v128_op", operands, v128, op=op)
     body: list[tree.Stmt] = [discard(builtin("v128_store", [local("s", BYTES), const(64), result]))]
     text = _assembly(function("f", [("s", BYTES)], UNIT, body, exported=True, simd=True), opt=opt)
-    assert re.search(rf"^\t(?:{instruction})\b", text, re.MULTILINE)
+    assert re.search(rf"^\t(?:{instruction})", text, re.MULTILINE)
 
 
 def test_simd_registers_to_and_from_numbers() -> None:

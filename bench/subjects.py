@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed Python that drives what is measured, and the radix look-up, which EL2 does not have yet.
 
-Everything here has its twin of the same name in bench/*.c. Numbers come from a multiplicative generator, so that both visit the same
+Everything here has its twin of the same name in the C files beside it. Numbers come from a multiplicative generator, so that both visit the same
 addresses; results are folded into one number, so that they can be compared and nothing is optimised away. No lock is taken.
 """
 
