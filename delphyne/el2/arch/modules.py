@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from delphyne.el2.arch import fdt
 from delphyne.el2.arch.err import Err
-from delphyne.lang import Pa, View, struct, text, u64
+from delphyne.lang import Pa, View, struct, text, u8, u64
 
 
 @struct

@@ -7,11 +7,13 @@ held when it is called, and none when it returns.
 
 from __future__ import annotations
 
-from delphyne.el2.arch import psci
-from delphyne.el2.arch.exception import Esr, ExceptionClass
+from delphyne.el2.arch import inject, psci
+from delphyne.el2.arch.el1 import SystemIss
+from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame, Vector
 from delphyne.el2.control import stop
-from delphyne.el2.entry import demo
+from delphyne.el2.entry import demo, firmware, host
+from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
 
@@ -20,7 +22,7 @@ def el2_lower(frame: Frame, vector: u64) -> None:
     """One exception from EL1 or EL0. Once EL2 is stopping this CPU does not return to them."""
     if stop.is_stopping():
         stop.stopped()
-    if vector != Vector.SYNC.raw:
+    if vector != Vector.SYNC.raw and vector != Vector.SYNC_32.raw:
         _refuse(frame, vector)
         return
     syndrome = Esr.of(frame.esr)
@@ -30,6 +32,20 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         demo.serve_abort(frame, syndrome)
     else:
         _refuse(frame, vector)
+
+
+def _serve_host(frame: Frame, syndrome: Esr, known: ExceptionClass | None) -> None:
+    """What the host does that traps. Anything unexpected is to it an instruction that does not exist."""
+    iss = u64(syndrome.iss)
+    if known is ExceptionClass.HVC64:
+        hostcalls.serve(frame, host.HOST.layout, host.HOST.layout_known)
+    elif known is ExceptionClass.SMC64:
+        firmware.serve(frame)
+    elif known is ExceptionClass.DATA_ABORT_LOWER or known is ExceptionClass.INSTRUCTION_ABORT_LOWER:
+        host.serve_abort(frame, AbortIss.of(iss), known is ExceptionClass.INSTRUCTION_ABORT_LOWER)
+    elif known is not ExceptionClass.SYS64 or not bootmode.serve_write(frame, SystemIss.of(iss), host.memory_from(bootmode.code_at(frame))):
+        log(Level.WARNING, f"the host at {frame.elr:#x} does what is not served: ESR_EL2 {frame.esr:#x}")
+        inject.undefined(frame)
 
 
 def _refuse(frame: Frame, vector: u64) -> None:

@@ -18,7 +18,7 @@ from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Spsr
 from delphyne.el2.arch.frame import Frame
-from delphyne.el2.arch.machine import Machine, is_ram
+from delphyne.el2.arch.machine import MACHINE, Machine, is_ram
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
 from delphyne.el2.arch.translation import VTCR_EL2
 from delphyne.el2.entry import cpus, firmware, own_map
@@ -29,6 +29,7 @@ from delphyne.el2.memory.stage2 import Rights
 from delphyne.lang import (
     Array,
     Domain,
+    Hostile,
     Ipa,
     Level,
     Lock,
@@ -46,6 +47,7 @@ from delphyne.lang import (
     owned,
     struct,
     tlbi_vmalls12e1,
+    u8,
     u16,
     u32,
     u64,
@@ -189,6 +191,11 @@ def _make_map(machine: Machine) -> None | Err:
     return None
 
 
+def is_prepared() -> bool:
+    """Whether this machine has a host: until then it has no map, and nothing of it may run."""
+    return HOST.tree.hole_count != 0
+
+
 def own_end(at: u64) -> u64 | None:
     """The end of EL2's memory that `at` lies in."""
     for i in u64.range(HOST.tree.hole_count):
@@ -253,6 +260,13 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
                 return
     log(Level.WARNING, f"the host at {frame.elr:#x} touches {ipa:#x}, which is not its own: write {iss.wnr}, fault status {iss.fsc:#x}")
     inject.external_abort(frame, instruction)
+
+
+def memory_from(at: Pa) -> Hostile:
+    """The host's memory from `at` to the end of its page; nothing where that is not RAM of the host's."""
+    if not is_ram(MACHINE, at, u64(1)) or own_end(at.raw) is not None:
+        return Hostile(at, u64(0))
+    return Hostile(at, PAGE_SIZE - (at.raw & (PAGE_SIZE - 1)))
 
 
 @holds(HOST_LOCK)
