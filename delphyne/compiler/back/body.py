@@ -72,8 +72,8 @@ def byte_string(data: bytes) -> str:
     return 'c"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data) + '"'
 
 
-FIRST_REGISTER = 2
-"""Metadata numbers: 0 and 1 are the branch weights, then system registers, and debug information from `FIRST_DEBUG`."""
+FIRST_REGISTER = 3
+"""Metadata numbers: 0 and 1 are the branch weights, 2 the range of lengths, then system registers, and debug information from `FIRST_DEBUG`."""
 FIRST_DEBUG = 10_000
 
 
@@ -119,7 +119,9 @@ class Loop:
 
 
 _UNCHECKED = {tree.TrapKind.OVERFLOW, tree.TrapKind.SHIFT, tree.TrapKind.DIVIDE, tree.TrapKind.INDEX, tree.TrapKind.NARROW, tree.TrapKind.ENUM}
-LIKELY_OK, LIKELY_TRAP = "!0", "!1"
+LIKELY_OK, LIKELY_TRAP, LENGTH_RANGE = "!0", "!1", "!2"
+LENGTH_LIMIT = 1 << 56
+"""No slice has as many elements: whatever makes one from bare numbers traps first. LLVM is told, and so sees that an index does not wrap."""
 
 
 class Body:
@@ -136,6 +138,8 @@ class Body:
         self.scopes: list[list[tree.Stmt]] = []
         self.loc = function.loc
         self.block = "entry"
+        self.scratch: list[str] = []
+        self.result = ""
         self.ended = False
         self._names = 0
         self._scope = unit.debug.function(function) if unit.debug is not None else 0
@@ -172,6 +176,18 @@ class Body:
         self.lines.append(f"{label}:")
         self.block = label
         self.ended = False
+
+    def slot(self, ty: tree.Type) -> str:
+        """A stack slot that no name of the program stands for."""
+        name = f"%{self.name('s')}"
+        self.scratch.append(f"  {name} = alloca {memory_type(ty)}, align {layout.align_of(ty)}")
+        return name
+
+    def result_slot(self) -> str:
+        """Where every `return` leaves the result: one way out lets LLVM take records apart when it inlines."""
+        if not self.result:
+            self.result = self.slot(self.function.result)
+        return self.result
 
     def branch(self, test: str, then: str, other: str) -> None:
         """End the block on an i1."""
@@ -281,6 +297,16 @@ class Body:
         """A slice operand from pointer and element count."""
         half = self.op(f"insertvalue {{ ptr, i64 }} poison, ptr {pointer}, 0")
         return self.op(f"insertvalue {{ ptr, i64 }} {half}, i64 {length}, 1")
+
+    def known_slice(self, value: str) -> str:
+        """Tell LLVM what is true of every slice; the same operand."""
+        length = self.op(f"extractvalue {{ ptr, i64 }} {value}, 1")
+        self.intrinsic_do("llvm.assume", ("i1", self.op(f"icmp ult i64 {length}, {LENGTH_LIMIT}")))
+        return value
+
+    def check_length(self, length: str) -> None:
+        """Trap INDEX where a number cannot be a slice's length."""
+        self.trap_unless(self.op(f"icmp ult i64 {length}, {LENGTH_LIMIT}"), tree.TrapKind.INDEX, (length, 64), (str(LENGTH_LIMIT), 64))
 
     def check_index(self, index: str, length: str) -> None:
         """Trap INDEX unless index < length, both i64."""

@@ -188,12 +188,14 @@ def _place_at(b: Body, node: tree.Builtin, args: list[str]) -> str:
 
 
 def _slice_at(b: Body, node: tree.Builtin, args: list[str]) -> str:
+    b.check_length(args[1])
     return b.make_slice(b.op(f"inttoptr i64 {args[0]} to ptr"), args[1])
 
 
 def _boot_attach(b: Body, node: tree.Builtin, args: list[str]) -> str:
     old = b.op(f"load ptr, ptr {args[0]}, align 8")
     b.trap_if(b.op(f"icmp ne ptr {old}, null"), TrapKind.ASSERT, ("0", 64), ("0", 64))
+    b.check_length(args[2])
     b.do(f"store i64 {args[2]}, ptr {b.offset(args[0], 8)}, align 8")
     b.do(f"store i64 {args[1]}, ptr {args[0]}, align 8")
     return ""

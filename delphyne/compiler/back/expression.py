@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from delphyne.compiler import tree
 from delphyne.compiler.back import arithmetic, builtins, layout
-from delphyne.compiler.back.body import Body, memory_type, quoted, value_type
+from delphyne.compiler.back.body import LENGTH_RANGE, Body, memory_type, quoted, value_type
 from delphyne.compiler.tree import TrapKind
 
 # --- places ----------------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def address(b: Body, node: tree.Place) -> str:
 
 def _boot_parts(b: Body, pointer: str) -> tuple[str, str]:
     base = b.op(f"load ptr, ptr {pointer}, align 8")
-    return base, b.op(f"load i64, ptr {b.offset(pointer, 8)}, align 8")
+    return base, b.op(f"load i64, ptr {b.offset(pointer, 8)}, align 8, !range {LENGTH_RANGE}")
 
 
 # --- expressions -----------------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _evaluate_composite(b: Body, node: tree.Expr) -> str:
         case tree.Part():
             record = evaluate(b, node.record)
             b.loc = node.loc
-            return b.part(record, value_type(node.record.ty), node.index, node.ty)
+            return _known(b, b.part(record, value_type(node.record.ty), node.index, node.ty), node.ty)
         case tree.MakeOption():
             return _make_option(b, node)
         case tree.IsSome():
@@ -145,7 +145,7 @@ def _evaluate_composite(b: Body, node: tree.Expr) -> str:
         case tree.OptionItem():
             option = evaluate(b, node.option)
             b.loc = node.loc
-            return option if layout.is_pointer(node.option.ty) else b.part(option, value_type(node.option.ty), 1, node.ty)
+            return option if layout.is_pointer(node.option.ty) else _known(b, b.part(option, value_type(node.option.ty), 1, node.ty), node.ty)
         case tree.MakeResult():
             return _make_result(b, node)
         case tree.IsError():
@@ -153,10 +153,14 @@ def _evaluate_composite(b: Body, node: tree.Expr) -> str:
         case tree.ResultItem():
             result = evaluate(b, node.result)
             b.loc = node.loc
-            return "" if isinstance(node.ty, tree.UnitT) else b.part(result, value_type(node.result.ty), 1, node.ty)
+            return "" if isinstance(node.ty, tree.UnitT) else _known(b, b.part(result, value_type(node.result.ty), 1, node.ty), node.ty)
         case tree.ResultError():
             return _resize(b, _error_number(b, node.result, node.loc), 32, arithmetic.width(node.ty))
     raise TypeError(f"no such expression: {node}")
+
+
+def _known(b: Body, value: str, ty: tree.Type) -> str:
+    return b.known_slice(value) if isinstance(ty, tree.SliceT) else value
 
 
 def _resize(b: Body, operand: str, old: int, new: int) -> str:
@@ -184,15 +188,15 @@ def _conditional(b: Body, node: tree.Conditional) -> str:
     b.loc = node.loc
     then, other, done = b.name("then"), b.name("else"), b.name("done")
     b.branch(test, then, other)
-    incoming = []
+    slot = b.slot(node.ty)
     for label, branch in ((then, node.then), (other, node.other)):
         b.begin(label)
         value = evaluate(b, branch)
-        incoming.append(f"[ {value}, %{b.block} ]")
         b.loc = node.loc
+        b.store(value, slot, node.ty)
         b.end(f"br label %{done}")
     b.begin(done)
-    return "" if isinstance(node.ty, tree.UnitT) else b.op(f"phi {value_type(node.ty)} {', '.join(incoming)}")
+    return b.load(slot, node.ty)
 
 
 def call(b: Body, symbol: str, args: list[str]) -> str:
@@ -211,7 +215,7 @@ def call(b: Body, symbol: str, args: list[str]) -> str:
             b.end("unreachable")
             b.begin(b.name("never"))
         return ""
-    return b.op(text)
+    return _known(b, b.op(text), callee.result)
 
 
 def _make_slice(b: Body, node: tree.MakeSlice) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from delphyne.compiler import tree
 from delphyne.compiler.back import layout, runtime, statement
 from delphyne.compiler.back.arithmetic import width
-from delphyne.compiler.back.body import FIRST_DEBUG, Body, Site, Unit, byte_string, memory_type, quoted, value_type
+from delphyne.compiler.back.body import FIRST_DEBUG, LENGTH_LIMIT, Body, Site, Unit, byte_string, memory_type, quoted, value_type
 from delphyne.compiler.back.debug import Debug
 from delphyne.compiler.back.initial import initializer
 from delphyne.compiler.back.target import AARCH64, GENERAL_FEATURES, NATIVE, SIMD_FEATURES, Target
@@ -49,7 +49,7 @@ def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: 
     out += runtime.definitions(target, set(unit.declared))
     out += [text.replace("@", quoted(name), 1) for name, text in unit.declared.items() if name not in runtime.defined(target)]
     out += _attributes(target, strict_align)
-    out += ['!0 = !{!"branch_weights", i32 1, i32 2000}', '!1 = !{!"branch_weights", i32 2000, i32 1}']
+    out += ['!0 = !{!"branch_weights", i32 1, i32 2000}', '!1 = !{!"branch_weights", i32 2000, i32 1}', f"!2 = !{{i64 0, i64 {LENGTH_LIMIT}}}"]
     out += [f'{number} = !{{!"{encoding}"}}' for encoding, number in unit.registers.items()]
     if unit.debug is not None:
         out += unit.debug.lines(_main_file(program))
@@ -131,6 +131,8 @@ def _function(unit: Unit, function: tree.Function) -> list[str]:
             allocas.append(f"  {slot} = alloca {memory_type(ty)}, align {layout.align_of(ty)}")
     for (local, ty), name in zip(function.params, names, strict=True):
         body.store(name, body.slots[local][0], ty)
+        if isinstance(ty, tree.SliceT):
+            body.known_slice(name)
     if unit.debug is not None:
         body.lines += unit.debug.variables(function, body.slots)
     if function.external:
@@ -142,8 +144,12 @@ def _function(unit: Unit, function: tree.Function) -> list[str]:
             body.end("ret void")
         else:
             body.trap_always(tree.TrapKind.UNREACHABLE)
+    if body.result:
+        body.loc = function.loc
+        body.begin("return")
+        body.end(f"ret {value_type(function.result)} {body.load(body.result, function.result)}")
     linkage = "hidden" if function.exported else "internal"
     attributes = f"#{int(function.simd)}{' cold noinline' if function.cold else ''}{never}"
     subprogram = f" !dbg !{unit.debug.function(function)}" if unit.debug is not None else ""
     head = f"define {linkage} {_signature(function, names)} {attributes}{subprogram} {{"
-    return [head, "entry:", *allocas, *body.lines, *body.traps, "}", ""]
+    return [head, "entry:", *allocas, *body.scratch, *body.lines, *body.traps, "}", ""]

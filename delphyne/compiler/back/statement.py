@@ -88,8 +88,11 @@ def _return(b: Body, node: tree.Return) -> None:
     if b.ended:
         return
     b.loc = node.loc
-    result = value_type(b.function.result)
-    b.end("ret void" if result == "void" else f"ret {result} {value}")
+    if value_type(b.function.result) == "void":
+        b.end("ret void")
+        return
+    b.store(value, b.result_slot(), b.function.result)
+    b.end("br label %return")
 
 
 def _if(b: Body, node: tree.If) -> None:

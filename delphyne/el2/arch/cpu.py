@@ -5,8 +5,9 @@
 before a CPU runs, the boot CPU fills in what `secondary_entry` loads with the MMU off (everything before `online`) and cleans it to the
 point of coherency.
 
-The stacks are one slot for each CPU, upwards: a guard page, the stack, a guard page, the emergency stack, which only the trap and crash
-reports use. The guard pages are mapped nowhere, so that a stack that runs over faults. No lock.
+The stacks are one slot for each CPU, upwards: a guard page, the emergency stack, which only the trap and crash reports use, a guard page, the
+stack. The guard pages are mapped nowhere, so that a stack that runs over faults; the emergency stack is the lower one because debuggers
+take a caller at a lower address for a corrupt stack. No lock.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ PAGE_BYTES: Final = u64(4096)
 STACK_BYTES: Final = u64(16384)
 EMERGENCY_BYTES: Final = u64(8192)
 SLOT_BYTES: Final = u64(32768)
-"""Guard, stack, guard, emergency stack; in el2.ld too."""
-STACK_OFFSET: Final = u64(4096)
+"""Guard, emergency stack, guard, stack; in el2.ld too."""
+STACK_OFFSET: Final = u64(16384)
 """From the start of a slot to the lowest byte of its stack."""
-EMERGENCY_OFFSET: Final = u64(24576)
+EMERGENCY_OFFSET: Final = u64(4096)
 """From the start of a slot to the lowest byte of its emergency stack."""
 
 

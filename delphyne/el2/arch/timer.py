@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import SysReg, u64
+from delphyne.lang import SysReg, isb, u64
 
 CNTPCT_EL0: Final = SysReg(u64, "CNTPCT_EL0", 3, 3, 14, 0, 1)
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
 
 FALLBACK_HZ: Final = u64(1_000_000_000)
 """Taken where firmware left CNTFRQ_EL0 at 0: no counter is faster, so that waiting is never too short."""
+
+
+def now() -> u64:
+    """The counter. The barrier keeps a read from being made early, so that a later one is never smaller."""
+    isb()
+    return CNTPCT_EL0.read()
 
 
 def ticks(milliseconds: u64) -> u64:
@@ -24,4 +30,4 @@ def ticks(milliseconds: u64) -> u64:
 
 def has_passed(start: u64, duration: u64) -> bool:
     """Whether `duration` steps have passed since the counter read `start`."""
-    return CNTPCT_EL0.read() - start >= duration
+    return now() - start >= duration

@@ -36,7 +36,7 @@ def begin_stop() -> bool:
 
 def wait_for_stop(others: u32) -> u32:
     """Gives `others` CPUs some time to stop; returns how many did. One that runs at a lower level stops when it next comes to EL2."""
-    begun = timer.CNTPCT_EL0.read()
+    begun = timer.now()
     limit = timer.ticks(STOP_MILLISECONDS)
     while STOPPED.load(Order.ACQUIRE) < others and not timer.has_passed(begun, limit):
         pass

@@ -138,7 +138,7 @@ def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
     if answer != PSCI_SUCCESS:
         log(Level.WARNING, f"CPU {index} (affinity {mpidr:x}) is not started: PSCI says {answer:#x}")
         return False
-    begun = timer.CNTPCT_EL0.read()
+    begun = timer.now()
     limit = timer.ticks(START_MILLISECONDS)
     while not timer.has_passed(begun, limit):
         if cpu.online.load(Order.ACQUIRE) != 0:

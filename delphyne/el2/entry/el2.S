@@ -104,8 +104,8 @@ endfunction \name
         .equ    LEAF_XN, 1 << 54                // UXN at EL1
         .equ    LEAF_EL2_AP1, 0x40              // RES1 in a regime of one exception level
 
-// The first CPU's stack: a guard page, then 16 KiB (arch/cpu.py has the layout of the stacks).
-        .equ    BOOT_STACK_TOP, 0x5000
+// The first CPU's stack ends where its slot does (arch/cpu.py has the layout of the slots).
+        .equ    BOOT_STACK_TOP, 0x8000
 
 // --- arm64 Image header (Linux Documentation/arm64/booting.rst) ------------------------------------------------------------
 
@@ -480,7 +480,6 @@ vectors:
 
 // From a lower exception level, x0 and x1 saved, x1 = which vector. gdb's walk ends here: the level below has a memory of its own.
 function lower, FRAME_SIZEOF
-        .cfi_signal_frame
         .cfi_def_cfa sp, FRAME_SIZEOF
         .cfi_undefined x30
         frame_pairs stp, sp
@@ -578,7 +577,6 @@ function crash, FRAME_SIZEOF+32
         str     x2, [x3, #16]
         mov     sp, x3
         mov     x29, sp
-        .cfi_signal_frame
         crash_cfi
         bl      crash_report
         b       park
