@@ -2,7 +2,8 @@
 """What the boot loader put into memory for the host, as the device tree names it (Xen's arm64 boot protocol, docs/misc/arm/device-tree/booting).
 
 `/chosen/module@*` nodes of `multiboot,module`: one `multiboot,kernel`, whose `bootargs` are the host's command line, and at most one
-`multiboot,ramdisk`. No lock, no state.
+`multiboot,ramdisk`. `/chosen` is no bus: its modules' `reg` are physical addresses, with the cells that `/chosen` sets or, where it sets none (as
+QEMU's guest-loader writes it), the root's. No lock, no state.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def find(raw: View[u8], tree: fdt.Tree, modules: Modules) -> None | Err:
 
 
 def _take(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, modules: Modules) -> None | Err:
-    region = fdt.read_region(raw, tree, trail, node, u64(0))
+    region = _region_of(raw, tree, trail, node)
     if isinstance(region, Err):
         return Err.INVALID if region is Err.NOT_FOUND else region
     if region.size == 0:
@@ -59,6 +60,30 @@ def _take(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, modul
             return Err.EXISTS
         modules.ramdisk = region
     return None
+
+
+def _region_of(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node) -> fdt.Region | Err:
+    """Where a module lies. NOT_FOUND without `reg`, RANGE where it wraps; errors of the reader."""
+    cells = _cells_of(raw, tree, trail)
+    if isinstance(cells, Err):
+        return cells
+    found = fdt.find_property(raw, tree, node, text(b"reg"))
+    if isinstance(found, Err):
+        return found
+    base = fdt.read_number(raw, found, u64(0), cells.address)
+    if isinstance(base, Err):
+        return base
+    size = fdt.read_number(raw, found, cells.address, cells.size)
+    if isinstance(size, Err):
+        return size
+    return Err.RANGE if size > u64.MAX - base else fdt.Region(Pa(base), size)
+
+
+def _cells_of(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail) -> fdt.Cells | Err:
+    own = fdt.find_property(raw, tree, trail.nodes[1], text(b"#address-cells"))
+    if isinstance(own, Err):
+        return fdt.cells_of(raw, tree, trail.nodes[0])
+    return fdt.cells_of(raw, tree, trail.nodes[1])
 
 
 def _take_arguments(raw: View[u8], tree: fdt.Tree, node: fdt.Node, modules: Modules) -> None:

@@ -26,7 +26,9 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         _refuse(frame, vector)
         return
     syndrome = Esr.of(frame.esr)
-    if syndrome.ec == ExceptionClass.HVC64.raw:
+    if host.is_prepared():
+        _serve_host(frame, syndrome)
+    elif syndrome.ec == ExceptionClass.HVC64.raw:
         demo.serve_call(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         demo.serve_abort(frame, syndrome)
@@ -34,16 +36,18 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         _refuse(frame, vector)
 
 
-def _serve_host(frame: Frame, syndrome: Esr, known: ExceptionClass | None) -> None:
+def _serve_host(frame: Frame, syndrome: Esr) -> None:
     """What the host does that traps. Anything unexpected is to it an instruction that does not exist."""
     iss = u64(syndrome.iss)
-    if known is ExceptionClass.HVC64:
+    if syndrome.ec == ExceptionClass.HVC64.raw:
         hostcalls.serve(frame, host.HOST.layout, host.HOST.layout_known)
-    elif known is ExceptionClass.SMC64:
+    elif syndrome.ec == ExceptionClass.SMC64.raw:
         firmware.serve(frame)
-    elif known is ExceptionClass.DATA_ABORT_LOWER or known is ExceptionClass.INSTRUCTION_ABORT_LOWER:
-        host.serve_abort(frame, AbortIss.of(iss), known is ExceptionClass.INSTRUCTION_ABORT_LOWER)
-    elif known is not ExceptionClass.SYS64 or not bootmode.serve_write(frame, SystemIss.of(iss), host.memory_from(bootmode.code_at(frame))):
+    elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
+        host.serve_abort(frame, AbortIss.of(iss), False)
+    elif syndrome.ec == ExceptionClass.INSTRUCTION_ABORT_LOWER.raw:
+        host.serve_abort(frame, AbortIss.of(iss), True)
+    elif syndrome.ec != ExceptionClass.SYS64.raw or not bootmode.serve_write(frame, SystemIss.of(iss), host.memory_from(bootmode.code_at(frame))):
         log(Level.WARNING, f"the host at {frame.elr:#x} does what is not served: ESR_EL2 {frame.esr:#x}")
         inject.undefined(frame)
 
