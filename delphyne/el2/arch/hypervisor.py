@@ -61,6 +61,7 @@ class Hcr(Bits64):
     fwb: bool = bits(46)
     fien: bool = bits(47)
     tid4: bool = bits(49)
+    enscxt: bool = bits(53)
     ata: bool = bits(56)
     tid5: bool = bits(58)
 

@@ -13,7 +13,7 @@ from delphyne.el2.arch import fdt, uart
 from delphyne.el2.arch.cpu import MAX_CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.psci import AFFINITY_MASK, Conduit
-from delphyne.lang import Array, Enum8, Pa, View, struct, text, u8, u64
+from delphyne.lang import Array, Enum8, Pa, View, frozen, struct, text, u8, u64
 
 MAX_BANKS: Final = u64(32)
 MAX_RESERVED: Final = u64(64)
@@ -44,6 +44,10 @@ class Machine:
     gic_kind: GicKind
     gic: Array[fdt.Region, 2]
     console: uart.Uart
+
+
+MACHINE: Final = frozen(Machine())
+"""This machine, once `describe` has read it."""
 
 
 def describe(raw: View[u8], machine: Machine) -> fdt.Tree | Err:

@@ -7,7 +7,7 @@ others one after the other, it alone writes their data.
 
 from __future__ import annotations
 
-from typing import Final, Never
+from typing import Final
 
 from delphyne.el2.arch import image, timer
 from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET, Cpu, come_online
@@ -27,7 +27,6 @@ from delphyne.el2.arch.hypervisor import (
 from delphyne.el2.arch.identification import CTR_EL0, ID_AA64DFR0_EL1, MIDR_EL1, MPIDR_EL1, PMCR_EL0
 from delphyne.el2.arch.machine import Machine
 from delphyne.el2.arch.psci import AFFINITY_MASK, PSCI_CPU_ON, PSCI_SUCCESS, Conduit, smc_call
-from delphyne.el2.control import stop
 from delphyne.lang import (
     Domain,
     Level,
@@ -37,7 +36,6 @@ from delphyne.lang import (
     boot,
     dc_civac,
     dsb,
-    entry,
     isb,
     log,
     tlbi_alle1,
@@ -106,8 +104,18 @@ def start_others(machine: Machine) -> u64:
 
 
 @boot
-def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
-    """Starts one CPU and waits until it runs."""
+def prepare_others(machine: Machine) -> None:
+    """Makes every other CPU of the machine ready to be started, by whoever starts it."""
+    index = u64(1)
+    for i in u64.range(machine.cpu_count):
+        if machine.cpus[i] != CPUS.of(0).mpidr and index < machine.cpu_count:
+            _prepare_other(index, machine.cpus[i])
+            index += 1
+
+
+@boot
+def _prepare_other(index: u64, mpidr: u64) -> None:
+    """What `secondary_entry` loads with the MMU off, down to memory."""
     first = CPUS.of(0)
     cpu = CPUS.of(index)
     _prepare(cpu, index, mpidr)
@@ -116,6 +124,13 @@ def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
     cpu.ttbr = first.ttbr
     cpu.sctlr = first.sctlr
     clean_range(address_of(cpu), START_BYTES)
+
+
+@boot
+def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
+    """Starts one CPU and waits until it runs."""
+    cpu = CPUS.of(index)
+    _prepare_other(index, mpidr)
     if machine.conduit is not Conduit.SMC:
         log(Level.WARNING, f"CPU {index} is not started: the device tree has no PSCI by SMC")
         return False
@@ -140,14 +155,3 @@ def clean_range(start: Va, size: u64) -> None:
         dc_civac(at)
         at = at + line
     dsb(Domain.SY)
-
-
-@entry("el2_secondary")
-def el2_secondary(mine: Cpu) -> Never:
-    """Where every other CPU arrives, on its own stack and EL2's own map. It has nothing to do yet but to stop with the others."""
-    set_controls()
-    log(Level.INFO, f"CPU {mine.index} (affinity {mine.mpidr:x}) runs at EL2")
-    come_online(mine)
-    while not stop.is_stopping():
-        image.wait_for_event()
-    stop.stopped()

@@ -7,11 +7,13 @@ held when it is called, and none when it returns.
 
 from __future__ import annotations
 
-from delphyne.el2.arch import psci
-from delphyne.el2.arch.exception import Esr, ExceptionClass
+from delphyne.el2.arch import inject, psci
+from delphyne.el2.arch.el1 import SystemIss
+from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame, Vector
 from delphyne.el2.control import stop
-from delphyne.el2.entry import demo
+from delphyne.el2.entry import demo, firmware, host
+from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
 
@@ -20,16 +22,34 @@ def el2_lower(frame: Frame, vector: u64) -> None:
     """One exception from EL1 or EL0. Once EL2 is stopping this CPU does not return to them."""
     if stop.is_stopping():
         stop.stopped()
-    if vector != Vector.SYNC.raw:
+    if vector != Vector.SYNC.raw and vector != Vector.SYNC_32.raw:
         _refuse(frame, vector)
         return
     syndrome = Esr.of(frame.esr)
-    if syndrome.ec == ExceptionClass.HVC64.raw:
+    if host.is_prepared():
+        _serve_host(frame, syndrome)
+    elif syndrome.ec == ExceptionClass.HVC64.raw:
         demo.serve_call(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         demo.serve_abort(frame, syndrome)
     else:
         _refuse(frame, vector)
+
+
+def _serve_host(frame: Frame, syndrome: Esr) -> None:
+    """What the host does that traps. Anything unexpected is to it an instruction that does not exist."""
+    iss = u64(syndrome.iss)
+    if syndrome.ec == ExceptionClass.HVC64.raw:
+        hostcalls.serve(frame, host.HOST.layout, host.HOST.layout_known)
+    elif syndrome.ec == ExceptionClass.SMC64.raw:
+        firmware.serve(frame)
+    elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
+        host.serve_abort(frame, AbortIss.of(iss), False)
+    elif syndrome.ec == ExceptionClass.INSTRUCTION_ABORT_LOWER.raw:
+        host.serve_abort(frame, AbortIss.of(iss), True)
+    elif syndrome.ec != ExceptionClass.SYS64.raw or not bootmode.serve_write(frame, SystemIss.of(iss), host.memory_from(bootmode.code_at(frame))):
+        log(Level.WARNING, f"the host at {frame.elr:#x} does what is not served: ESR_EL2 {frame.esr:#x}")
+        inject.undefined(frame)
 
 
 def _refuse(frame: Frame, vector: u64) -> None:

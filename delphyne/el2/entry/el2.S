@@ -654,6 +654,42 @@ function smc_call
         ret
 endfunction smc_call
 
+// smc_relay(x0 = Frame): the SMC with x0 to x17 of the frame, and what they are afterwards into it. x18 to x30 are the firmware's to keep.
+function smc_relay, 32
+        stp     x29, x30, [sp, #-32]!
+        .cfi_def_cfa_offset 32
+        .cfi_offset x29, -32
+        .cfi_offset x30, -24
+        mov     x29, sp
+        str     x0, [sp, #16]
+        mov     x30, x0
+        ldp     x2, x3, [x30, #FRAME_x + 8 * 2]
+        ldp     x4, x5, [x30, #FRAME_x + 8 * 4]
+        ldp     x6, x7, [x30, #FRAME_x + 8 * 6]
+        ldp     x8, x9, [x30, #FRAME_x + 8 * 8]
+        ldp     x10, x11, [x30, #FRAME_x + 8 * 10]
+        ldp     x12, x13, [x30, #FRAME_x + 8 * 12]
+        ldp     x14, x15, [x30, #FRAME_x + 8 * 14]
+        ldp     x16, x17, [x30, #FRAME_x + 8 * 16]
+        ldp     x0, x1, [x30, #FRAME_x]
+        smc     #0
+        ldr     x30, [sp, #16]
+        stp     x0, x1, [x30, #FRAME_x]
+        stp     x2, x3, [x30, #FRAME_x + 8 * 2]
+        stp     x4, x5, [x30, #FRAME_x + 8 * 4]
+        stp     x6, x7, [x30, #FRAME_x + 8 * 6]
+        stp     x8, x9, [x30, #FRAME_x + 8 * 8]
+        stp     x10, x11, [x30, #FRAME_x + 8 * 10]
+        stp     x12, x13, [x30, #FRAME_x + 8 * 12]
+        stp     x14, x15, [x30, #FRAME_x + 8 * 14]
+        stp     x16, x17, [x30, #FRAME_x + 8 * 16]
+        ldp     x29, x30, [sp], #32
+        .cfi_restore x29
+        .cfi_restore x30
+        .cfi_def_cfa_offset 0
+        ret
+endfunction smc_relay
+
 function hvc_call
         hvc     #0
         ret

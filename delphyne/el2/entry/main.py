@@ -10,18 +10,17 @@ from __future__ import annotations
 from typing import Final, Never
 
 from delphyne.el2.arch import fdt, image, machine, psci, uart
-from delphyne.el2.arch.cpu import CPUS
+from delphyne.el2.arch.cpu import CPUS, Cpu, come_online
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import CURRENT_EL
 from delphyne.el2.arch.hypervisor import HCR_EL2
 from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, MIDR_EL1
+from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.control import console, stop
 from delphyne.el2.control import log as recorder
-from delphyne.el2.entry import cpus, demo, own_map
+from delphyne.el2.entry import cpus, demo, host, own_map
 from delphyne.el2.sealing import engine, sha256
-from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, frozen, load_be64, log, owned, text, u8, u64
-
-MACHINE: Final = frozen(machine.Machine())
+from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, load_be64, log, owned, text, u8, u64
 
 ABC_DIGEST: Final = constant(
     Array[u8, 32].of(list(bytes.fromhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")))
@@ -41,12 +40,46 @@ def el2_main(blob: u64, length: u64) -> Never:
         read_machine(raw)
     take_memory(tree)
     check_digest()
+    if host_is_there(tree):
+        cpus.prepare_others(MACHINE)
+        host.start()
     running = cpus.start_others(MACHINE)
     log(Level.INFO, f"{running} of {MACHINE.cpu_count} CPUs run at EL2")
     prepared = demo.prepare()
     if isinstance(prepared, Err):
         give_up(text(b"the program at EL1 has no map"), prepared)
     demo.run()
+
+
+@boot
+def host_is_there(blob: fdt.Region) -> bool:
+    """Prepares the host where its kernel came with us."""
+    with owned(blob.base, blob.size) as raw:
+        tree = fdt.open_tree(raw)
+        if isinstance(tree, Err):
+            return False
+        found = host.find(raw, tree)
+        if isinstance(found, Err):
+            if found is Err.NOT_FOUND:
+                return False
+            give_up(text(b"the boot modules in /chosen cannot be used"), found)
+        prepared = host.prepare(MACHINE, raw, tree, blob)
+        if isinstance(prepared, Err):
+            give_up(text(b"the host cannot be started"), prepared)
+    return True
+
+
+@entry("el2_secondary")
+def el2_secondary(mine: Cpu) -> Never:
+    """Where every other CPU arrives, on its own stack and EL2's own map: to serve the host, or, without one, only to stop with the others."""
+    if host.is_prepared():
+        host.start_secondary(mine)
+    cpus.set_controls()
+    log(Level.INFO, f"CPU {mine.index} (affinity {mine.mpidr:x}) runs at EL2")
+    come_online(mine)
+    while not stop.is_stopping():
+        image.wait_for_event()
+    stop.stopped()
 
 
 @entry("el1_main")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's calls of the firmware: every SMC of it traps here, and only what is on a list goes on to EL3.
+
+PSCI calls that name an entry point are made with EL2's own, so that no CPU ever runs at EL1 before EL2 has prepared it; the host's entry and
+context wait in that CPU's `Cpu`. SMCCC's architecture calls and the entropy source carry no addresses and pass as they are. All else gets
+NOT_SUPPORTED: vendor calls, trusted-application interfaces, and numbers that nobody defined (Arm DEN0022, DEN0028, DEN0098).
+
+No lock: who may start a CPU is decided by one compare-and-exchange of its `power`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import image
+from delphyne.el2.arch.cpu import CPUS, Cpu
+from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.psci import AFFINITY_MASK, NOT_SUPPORTED, PSCI_SUCCESS
+from delphyne.lang import Order, address_of, assembly, u32, u64
+
+FUNCTION_MASK: Final = u64(0xFFFF_FFFF)
+"""SMCCC: the function number is w0."""
+WIDE: Final = u64(0x4000_0000)
+"""Set in the number of a call with 64-bit arguments."""
+
+VERSION: Final = u64(0x8400_0000)
+CPU_SUSPEND: Final = u64(0x8400_0001)
+CPU_OFF: Final = u64(0x8400_0002)
+CPU_ON: Final = u64(0x8400_0003)
+AFFINITY_INFO: Final = u64(0x8400_0004)
+MIGRATE_INFO_TYPE: Final = u64(0x8400_0006)
+SYSTEM_OFF: Final = u64(0x8400_0008)
+SYSTEM_RESET: Final = u64(0x8400_0009)
+FEATURES: Final = u64(0x8400_000A)
+SYSTEM_SUSPEND: Final = u64(0x8400_000E)
+SET_SUSPEND_MODE: Final = u64(0x8400_000F)
+SYSTEM_RESET2: Final = u64(0x8400_0012)
+TRNG_VERSION: Final = u64(0x8400_0050)
+TRNG_LAST: Final = u64(0x8400_0053)
+SMCCC_VERSION: Final = u64(0x8000_0000)
+SMCCC_ARCH_FEATURES: Final = u64(0x8000_0001)
+SMCCC_ARCH_SOC_ID: Final = u64(0x8000_0002)
+SMCCC_ARCH_WORKAROUND_1: Final = u64(0x8000_8000)
+SMCCC_ARCH_WORKAROUND_2: Final = u64(0x8000_7FFF)
+SMCCC_ARCH_WORKAROUND_3: Final = u64(0x8000_3FFF)
+
+ALREADY_ON: Final = u64(0xFFFF_FFFF_FFFF_FFFC)
+INVALID_PARAMETERS: Final = u64(0xFFFF_FFFF_FFFF_FFFE)
+
+POWER_OFF: Final = u32(0)
+POWER_ON: Final = u32(1)
+"""A CPU that runs, or that somebody is starting: which of the two is the firmware's to know."""
+
+
+@assembly
+def smc_relay(frame: Frame) -> None:
+    """The SMC with the frame's x0 to x17, and its results into them. In CPython there is no firmware."""
+    frame.x[0] = NOT_SUPPORTED
+
+
+def serve(frame: Frame) -> None:
+    """One SMC of the host; the program counter is behind it afterwards."""
+    frame.elr += 4
+    number = frame.x[0] & FUNCTION_MASK
+    wide = number & WIDE != 0
+    base = number & ~WIDE
+    if base == CPU_ON:
+        _cpu_on(frame, wide)
+    elif base == CPU_SUSPEND:
+        _suspend(frame, frame.x[2], frame.x[3], wide)
+    elif base == SYSTEM_SUSPEND:
+        _suspend(frame, frame.x[1], frame.x[2], wide)
+    elif number == CPU_OFF:
+        _cpu_off(frame)
+    elif _passes(number, base, wide):
+        smc_relay(frame)
+    else:
+        frame.x[0] = NOT_SUPPORTED
+
+
+def _passes(number: u64, base: u64, wide: bool) -> bool:
+    """Calls that name no address and start nothing. PSCI_FEATURES is asked about what EL2 lets through only."""
+    if base == AFFINITY_INFO or base == SYSTEM_RESET2:
+        return True
+    if TRNG_VERSION <= base <= TRNG_LAST:
+        return not wide or base == TRNG_LAST
+    if wide:
+        return False
+    return (
+        number == VERSION or number == MIGRATE_INFO_TYPE or number == SYSTEM_OFF or number == SYSTEM_RESET or number == FEATURES
+        or number == SET_SUSPEND_MODE or _is_architecture_call(number)
+    )
+
+
+def _is_architecture_call(number: u64) -> bool:
+    return (
+        number == SMCCC_VERSION or number == SMCCC_ARCH_FEATURES or number == SMCCC_ARCH_SOC_ID or number == SMCCC_ARCH_WORKAROUND_1
+        or number == SMCCC_ARCH_WORKAROUND_2 or number == SMCCC_ARCH_WORKAROUND_3
+    )
+
+
+def _cpu_on(frame: Frame, wide: bool) -> None:
+    """Starts a CPU at EL2; it goes on to the host's entry by itself. What the host says of it is kept only when the CPU was off."""
+    target = frame.x[1] if wide else frame.x[1] & FUNCTION_MASK
+    index = index_of(target)
+    if index is None:
+        frame.x[0] = INVALID_PARAMETERS
+        return
+    cpu = CPUS.of(index)
+    if cpu.power.compare_exchange(POWER_OFF, POWER_ON, Order.ACQ_REL) != POWER_OFF:
+        frame.x[0] = ALREADY_ON
+        return
+    _keep(cpu, frame.x[2], frame.x[3], wide)
+    frame.x[0] = CPU_ON | WIDE
+    frame.x[1] = target
+    frame.x[2] = image.secondary_entry_address().raw
+    frame.x[3] = address_of(cpu).raw
+    smc_relay(frame)
+    if frame.x[0] != PSCI_SUCCESS:
+        cpu.power.store(POWER_OFF, Order.RELEASE)
+
+
+def _cpu_off(frame: Frame) -> None:
+    """This CPU leaves; nothing it holds at EL2 is needed again. Returns only where the firmware refuses."""
+    mine = CPUS.mine()
+    mine.power.store(POWER_OFF, Order.RELEASE)
+    smc_relay(frame)
+    mine.power.store(POWER_ON, Order.RELEASE)
+
+
+def _suspend(frame: Frame, entry: u64, context: u64, wide: bool) -> None:
+    """A state that keeps registers returns behind the call; one that loses them comes back through `secondary_entry`."""
+    mine = CPUS.mine()
+    _keep(mine, entry, context, wide)
+    system = (frame.x[0] & FUNCTION_MASK & ~WIDE) == SYSTEM_SUSPEND
+    if system:
+        frame.x[0] = SYSTEM_SUSPEND | WIDE
+        frame.x[1] = image.secondary_entry_address().raw
+        frame.x[2] = address_of(mine).raw
+    else:
+        frame.x[0] = CPU_SUSPEND | WIDE
+        frame.x[2] = image.secondary_entry_address().raw
+        frame.x[3] = address_of(mine).raw
+    smc_relay(frame)
+
+
+def _keep(cpu: Cpu, entry: u64, context: u64, wide: bool) -> None:
+    """Where the host wants this CPU to begin."""
+    cpu.host_entry = entry if wide else entry & FUNCTION_MASK
+    cpu.host_context = context if wide else context & FUNCTION_MASK
+
+
+def index_of(target: u64) -> u64 | None:
+    """The CPU with this affinity, as PSCI names it."""
+    if target & ~AFFINITY_MASK != 0:
+        return None
+    for index in u64.range(CPUS.length):
+        cpu = CPUS.of(index)
+        if cpu.stack_top != 0 and cpu.mpidr == target:
+            return index
+    return None

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host: its kernel from the boot modules, its device tree, its stage-2 map, and its first instruction on each CPU.
+
+The host sees the machine one to one, but for EL2's memory, which is in its device tree no more and in its map never. RAM is mapped before the first
+instruction, by the largest blocks; everything else when it is first touched, since no tree says where all devices are. Devices are mapped as
+memory, so that the host's own map decides what kind each is (the stricter of both counts, Arm ARM D8.6).
+
+Lock: HOST_LOCK (22), under which the host's map is made, filled and looked up; `pages.LOCK` is taken inside. A fault is answered under it by
+looking again, so that a CPU that faulted while another one filled or split the same block goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Never
+
+from delphyne.el2.arch import fdt, fdt_edit, image, inject, linux_image, modules
+from delphyne.el2.arch.cpu import CPUS, Cpu
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Spsr
+from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.machine import MACHINE, Machine, is_ram
+from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
+from delphyne.el2.arch.translation import VTCR_EL2
+from delphyne.el2.entry import cpus, firmware, own_map
+from delphyne.el2.kvm import host_state, layout
+from delphyne.el2.memory import pages, stage2, tables
+from delphyne.el2.memory.pages import PoolName
+from delphyne.el2.memory.stage2 import Rights
+from delphyne.lang import (
+    Array,
+    Domain,
+    Hostile,
+    Ipa,
+    Level,
+    Lock,
+    Order,
+    Pa,
+    Va,
+    View,
+    boot,
+    dsb,
+    frozen,
+    guarded,
+    holds,
+    isb,
+    log,
+    owned,
+    struct,
+    tlbi_vmalls12e1,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+
+HOST_VMID: Final = u16(0)
+HOST_LOCK: Final = Lock("host map", rank=22)
+HOST_SPACE: Final = guarded(HOST_LOCK, tables.Space())
+TREE_ALIGNMENT: Final = u64(2 << 20)
+TREE_GROWTH: Final = u64(8192)
+"""More than the edit can add: a command line moves, memory nodes gain a few entries."""
+EVERYTHING: Final = Rights(True, True, True)
+
+
+@struct
+class Host:
+    """What was found for the host, and what it is told. `layout_known` says that the kernel's own structures could be read."""
+
+    modules: modules.Modules
+    tree: fdt_edit.HostTree
+    tree_at: Pa
+    layout: layout.Layout
+    layout_known: bool
+
+
+HOST: Final = frozen(Host())
+CHECKPOINTS: Final = frozen(Array[u32, 16384]())
+"""Scratch of the BTF reader."""
+
+
+@boot
+def find(raw: View[u8], tree: fdt.Tree) -> None | Err:
+    """The boot modules. NOT_FOUND where no kernel came with us."""
+    return modules.find(raw, tree, HOST.modules)
+
+
+@boot
+def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -> None | Err:
+    """Everything up to the first instruction; `blob` is where the machine's own tree lies.
+
+    Errors: RANGE for modules that are not RAM, UNSUPPORTED for a kernel that cannot be run, NO_MEMORY without a place for the host's tree; those of
+    the parts."""
+    kernel = HOST.modules.kernel
+    ramdisk = HOST.modules.ramdisk
+    if not is_ram(machine, kernel.base, kernel.size) or (ramdisk.size != 0 and not is_ram(machine, ramdisk.base, ramdisk.size)):
+        return Err.RANGE
+    if not kernel.base.is_aligned(linux_image.ALIGNMENT):
+        return Err.ALIGNMENT
+    with owned(kernel.base, kernel.size) as file:
+        header = linux_image.read(file)
+        if isinstance(header, Err):
+            return header
+        _read_layout(file)
+    size = max(header.size, kernel.size)
+    if not is_ram(machine, kernel.base, size):
+        return Err.RANGE
+    placed = _place_tree(machine, blob, fdt.Region(kernel.base, size), tree.total + TREE_GROWTH)
+    if isinstance(placed, Err):
+        return placed
+    written = _write_tree(raw, tree, tree.total + TREE_GROWTH)
+    if isinstance(written, Err):
+        return written
+    with HOST_LOCK:
+        return _make_map(machine)
+
+
+@boot
+def _read_layout(file: View[u8]) -> None:
+    """The kernel's layouts and call numbers. Without them the host boots as well, and has no KVM."""
+    known = layout.read(file, CHECKPOINTS[:], HOST.layout)
+    if isinstance(known, Err):
+        log(Level.WARNING, f"the host kernel's BTF cannot be read ({known}): it boots without /dev/kvm")
+    elif not layout.is_complete(HOST.layout):
+        log(Level.WARNING, "the host kernel's KVM is not of a kind that is served: it boots without /dev/kvm")
+    else:
+        HOST.layout_known = True
+
+
+@boot
+def _place_tree(machine: Machine, blob: fdt.Region, kernel: fdt.Region, size: u64) -> None | Err:
+    """A place for the host's tree that nothing else of the boot uses."""
+    holes = own_map.Holes()
+    found = own_map.find_holes(machine, blob, holes)
+    if isinstance(found, Err):
+        return found
+    own = own_map.add_hole(holes, pages.REGION.base.raw, pages.REGION.base.raw + own_map.own_bytes())
+    if isinstance(own, Err):
+        return own
+    code = own_map.add_hole(holes, kernel.base.raw, kernel.base.raw + kernel.size)
+    if isinstance(code, Err):
+        return code
+    ramdisk = HOST.modules.ramdisk
+    disk = own_map.add_hole(holes, ramdisk.base.raw, ramdisk.base.raw + ramdisk.size)
+    if isinstance(disk, Err):
+        return disk
+    place = own_map.place(machine, holes, own_map.page_up(size), TREE_ALIGNMENT)
+    if isinstance(place, Err):
+        return place
+    HOST.tree_at = place
+    return None
+
+
+@boot
+def _write_tree(raw: View[u8], tree: fdt.Tree, room: u64) -> None | Err:
+    """The host's tree, cleaned to memory: the host reads it before its caches are on."""
+    host = HOST.tree
+    host.arguments_at = HOST.modules.arguments_at
+    host.arguments_length = HOST.modules.arguments_length
+    host.initrd = HOST.modules.ramdisk
+    host.holes[0] = fdt.Region(image.image_start(), own_map.page_up(image.image_end() - image.image_start()))
+    host.holes[1] = fdt.Region(pages.REGION.base, own_map.own_bytes())
+    host.hole_count = u64(2)
+    with owned(HOST.tree_at, room) as out:
+        size = fdt_edit.edit(raw, tree, out, host)
+    if isinstance(size, Err):
+        return size
+    cpus.clean_range(Va(HOST.tree_at.raw), room)
+    return None
+
+
+@holds(HOST_LOCK)
+def _make_map(machine: Machine) -> None | Err:
+    bits = max(own_map.physical_bits(), u64(39))
+    created = stage2.create(HOST_SPACE, bits, PoolName.HOST, HOST_VMID)
+    if isinstance(created, Err):
+        return created
+    for i in u64.range(machine.bank_count):
+        bank = machine.banks[i]
+        at = own_map.page_up(bank.base.raw)
+        end = (bank.base + bank.size).align_down(PAGE_SIZE).raw
+        while at < end:
+            own = own_end(at)
+            if own is not None:
+                at = own
+            else:
+                stop = min(end, _next_own(at))
+                mapped = stage2.map_range(HOST_SPACE, Ipa(at), Pa(at), stop - at, Stage2Memory.NORMAL, EVERYTHING)
+                if isinstance(mapped, Err):
+                    return mapped
+                at = stop
+    return None
+
+
+def is_prepared() -> bool:
+    """Whether this machine has a host: until then it has no map, and nothing of it may run."""
+    return HOST.tree.hole_count != 0
+
+
+def own_end(at: u64) -> u64 | None:
+    """The end of EL2's memory that `at` lies in."""
+    for i in u64.range(HOST.tree.hole_count):
+        hole = HOST.tree.holes[i]
+        if modules.is_inside(hole, Pa(at)):
+            return hole.base.raw + hole.size
+    return None
+
+
+def _next_own(at: u64) -> u64:
+    """Where EL2's memory begins next after `at`, which is none."""
+    nearest = u64.MAX
+    for i in u64.range(HOST.tree.hole_count):
+        base = HOST.tree.holes[i].base.raw
+        if base > at:
+            nearest = min(nearest, base)
+    return nearest
+
+
+def _adopt() -> None:
+    """This CPU serves the host from here on: its EL2 state, the host's map, nothing of a former map in its TLB."""
+    cpus.set_controls()
+    host_state.set_host_controls()
+    with HOST_LOCK:
+        VTCR_EL2.write(stage2.vtcr(HOST_SPACE, own_map.physical_size()))
+        VTTBR_EL2.write(tables.vttbr_of(HOST_SPACE))
+    isb()
+    tlbi_vmalls12e1()
+    dsb(Domain.NSH)
+    host_state.await_boot_mode(True)
+
+
+def _begin(at: u64, x0: u64) -> Never:
+    """The host at EL1, interrupts masked, MMU off."""
+    frame = Frame()
+    frame.elr = at
+    frame.x[0] = x0
+    frame.spsr = Spsr(mode=MODE_EL1H, debug_masked=True, serror_masked=True, irq_masked=True, fiq_masked=True).raw
+    image.enter_lower(frame)
+
+
+def start() -> Never:
+    """The host's first instruction."""
+    CPUS.mine().power.store(firmware.POWER_ON, Order.RELEASE)
+    _adopt()
+    log(Level.INFO, f"the host begins at {HOST.modules.kernel.base:#x}, its device tree at {HOST.tree_at:#x}")
+    _begin(HOST.modules.kernel.base.raw, HOST.tree_at.raw)
+
+
+def start_secondary(mine: Cpu) -> Never:
+    """The host's first instruction on a CPU that it started or that comes back from a suspend."""
+    _adopt()
+    _begin(mine.host_entry, mine.host_context)
+
+
+def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
+    """A stage-2 fault of the host: a device it has not touched before is mapped, EL2's memory and what does not exist is an external abort."""
+    ipa = (frame.hpfar >> 4) << 12
+    if own_end(ipa) is None:
+        with HOST_LOCK:
+            if _fill(ipa):
+                return
+    log(Level.WARNING, f"the host at {frame.elr:#x} touches {ipa:#x}, which is not its own: write {iss.wnr}, fault status {iss.fsc:#x}")
+    inject.external_abort(frame, instruction)
+
+
+def memory_from(at: Pa) -> Hostile:
+    """The host's memory from `at` to the end of its page; nothing where that is not RAM of the host's."""
+    if not is_ram(MACHINE, at, u64(1)) or own_end(at.raw) is not None:
+        return Hostile(at, u64(0))
+    return Hostile(at, PAGE_SIZE - (at.raw & (PAGE_SIZE - 1)))
+
+
+@holds(HOST_LOCK)
+def _fill(ipa: u64) -> bool:
+    """Maps the largest block around `ipa` that is all the host's and not mapped in part. False where there is none."""
+    if stage2.translate(HOST_SPACE, Ipa(ipa)) is not None:
+        return True
+    for level in u64.range(1, 4):
+        size = level_size(level)
+        base = ipa & ~(size - 1)
+        if not _touches_own(base, size):
+            mapped = stage2.map_range(HOST_SPACE, Ipa(base), Pa(base), size, Stage2Memory.NORMAL, EVERYTHING)
+            if not isinstance(mapped, Err):
+                return True
+    return False
+
+
+def _touches_own(base: u64, size: u64) -> bool:
+    """Whether EL2 owns any of these bytes."""
+    for i in u64.range(HOST.tree.hole_count):
+        hole = HOST.tree.holes[i]
+        if hole.base.raw < base + size and base < hole.base.raw + hole.size:
+            return True
+    return False

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls by which a stock nVHE kernel asks its EL2 half: HVC #0 with the function in x0 (arch/arm64/include/asm/virt.h and kvm_asm.h).
+
+Numbers below 4 are the boot stub's. From 0xC6000000 on they are KVM's, and differ between kernels: the layout that was read from the kernel's
+own BTF says which is which. A kernel whose layout could not be read is refused every call of KVM's, so that it boots without /dev/kvm.
+
+Arguments are the host's and hostile; those served here are numbers, never pointers that EL2 would follow. No lock: what is touched is this
+CPU's own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import features, gic
+from delphyne.el2.arch.exception import MODE_EL1H, Spsr
+from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.hypervisor import MDCR_EL2
+from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, SCTLR_EL2, Sctlr
+from delphyne.el2.kvm import host_state
+from delphyne.el2.kvm.layout import CALL_NUMBERS, Layout
+from delphyne.el2.kvm.names import Call
+from delphyne.lang import Level, isb, log, nospec, u64
+
+STUB_SET_VECTORS: Final = u64(0)
+STUB_SOFT_RESTART: Final = u64(1)
+STUB_RESET_VECTORS: Final = u64(2)
+STUB_FINALISE_EL2: Final = u64(3)
+STUB_ERROR: Final = u64(0xBAD_CA11)
+"""HVC_STUB_ERR: what the kernel's own stub answers where it will not do a thing."""
+KVM_CALLS: Final = u64(0xC600_0000)
+KVM_HYP_INIT: Final = u64(0)
+"""__kvm_hyp_init, the one call that BTF does not number."""
+SUCCESS: Final = u64(0)
+NOT_SUPPORTED: Final = u64(0xFFFF_FFFF_FFFF_FFFF)
+SPECULATIVE_STORE_SAFE: Final = u64(1 << 44)
+"""SCTLR_EL2.DSSBS."""
+
+
+def serve(frame: Frame, layout: Layout, known: bool) -> None:
+    """One call of the host. `known` says that `layout` is complete."""
+    function = frame.x[0]
+    if function < KVM_CALLS or function - KVM_CALLS >= CALL_NUMBERS:
+        _serve_stub(frame)
+        return
+    number = function - KVM_CALLS
+    if not known:
+        _refuse(frame)
+    elif number == KVM_HYP_INIT:
+        frame.x[0] = SUCCESS
+    else:
+        call = Call.of(layout.calls[nospec(number, CALL_NUMBERS)])
+        if call is None:
+            _refuse(frame)
+        else:
+            _serve_call(frame, call)
+
+
+def _serve_stub(frame: Frame) -> None:
+    """What the kernel asks before KVM is there, at kexec, and when KVM goes."""
+    function = frame.x[0]
+    if function == STUB_SET_VECTORS or function == STUB_RESET_VECTORS:
+        frame.x[0] = SUCCESS
+    elif function == STUB_SOFT_RESTART:
+        _restart(frame)
+    else:
+        frame.x[0] = STUB_ERROR
+
+
+def _restart(frame: Frame) -> None:
+    """The next kernel, or what leads to it, begins at x1 with x2 to x4 as its first arguments, its MMU off; it will ask for its mode again."""
+    SCTLR_EL1.write(Sctlr.of(SCTLR_EL1_RES1))
+    host_state.await_boot_mode(True)
+    frame.elr = frame.x[1]
+    frame.spsr = Spsr(mode=MODE_EL1H, debug_masked=True, serror_masked=True, irq_masked=True, fiq_masked=True).raw
+    frame.x[0] = frame.x[2]
+    frame.x[1] = frame.x[3]
+    frame.x[2] = frame.x[4]
+    frame.x[3] = u64(0)
+
+
+def _serve_call(frame: Frame, call: Call) -> None:
+    """KVM's initialisation. All other calls belong to running guests."""
+    match call:
+        case Call.GET_MDCR_EL2:
+            _answer(frame, MDCR_EL2.read().raw)
+        case Call.ENABLE_SSBS:
+            if features.has_ssbs():
+                SCTLR_EL2.write(Sctlr.of(SCTLR_EL2.read().raw | SPECULATIVE_STORE_SAFE))
+                isb()
+            _answer(frame, u64(0))
+        case Call.VGIC_V3_INIT_LRS:
+            if features.has_gic_registers():
+                gic.clear_list_registers()
+            _answer(frame, u64(0))
+        case Call.VGIC_V3_GET_GIC_CONFIG:
+            _answer(frame, gic.describe() if features.has_gic_registers() else u64(0))
+        case _:
+            _refuse(frame)
+
+
+def _answer(frame: Frame, x: u64) -> None:
+    """SMCCC: success in x0, the result in x1."""
+    frame.x[0] = SUCCESS
+    frame.x[1] = x
+
+
+def _refuse(frame: Frame) -> None:
+    log(Level.WARNING, f"host call {frame.x[0]:#x} is not served")
+    frame.x[0] = NOT_SUPPORTED
