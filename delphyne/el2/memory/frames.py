@@ -40,7 +40,9 @@ from delphyne.lang import (
     boot,
     frozen,
     holds,
+    owned,
     struct,
+    u8,
     u16,
     u64,
 )
@@ -135,8 +137,8 @@ def attach(table: Pa) -> None | Err:
     if not table.is_aligned(PAGE_SIZE):
         return Err.ALIGNMENT
     ENTRIES.attach(table.raw, LAYOUT.frames)
-    for index in u64.range(LAYOUT.frames):
-        _store(index, FrameEntry(state=State.EL2))
+    with owned(table, LAYOUT.frames * ENTRY_BYTES) as window:
+        window.fill(u8(0))
     return None
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.lang import Array, AtomicU64, BootArray, Enum8, Lock, Order, Pa, boot, frozen, guarded, holds, struct, u32, u64
+from delphyne.lang import Array, AtomicU64, BootArray, Enum8, Lock, Pa, boot, frozen, guarded, holds, owned, struct, u8, u32, u64
 
 LOCK: Final = Lock("pages", rank=30)
 
@@ -87,8 +87,8 @@ def attach(base: Pa, bookkeeping: Pa, count: u64) -> None | Err:
         ORDER.attach(bookkeeping.raw, count)
         PLACE.attach((bookkeeping + count * 4).raw, count)
     REGION.base = base
-    for page in u64.range(count):
-        _clear(page)
+    with owned(base, count * PAGE_SIZE) as window:
+        window.fill(u8(0))
     return None
 
 
@@ -215,7 +215,3 @@ def _exchange(pool: TablePool, place: u64, other: u64) -> None:
     PLACE[pool.first + u64(moved)] = u32(place)
     PLACE[pool.first + u64(unit)] = u32(other)
 
-
-def _clear(page: u64) -> None:
-    for slot in u64.range(512):
-        TABLES[page][slot].store(u64(0), Order.RELAXED)

@@ -35,8 +35,10 @@ from delphyne.el2.memory import flush, pages
 from delphyne.el2.memory.pages import TABLES, PoolName
 from delphyne.lang import Domain, Enum8, Ipa, Order, Pa, Va, dsb, isb, struct, u16, u64, value
 
-LEAVES_LIMIT: Final = u64(8192)
-"""Leaves that one call maps or unmaps at most: two ragged ends of blocks and pages, and 6 TiB of 1 GiB blocks between them."""
+MAP_LIMIT: Final = u64(8192)
+"""Leaves that one call maps at most: two ragged ends of blocks and pages, and 6 TiB of 1 GiB blocks between them."""
+UNMAP_LIMIT: Final = u64(32)
+"""Slots that one call unmaps at most, so that its caller can serve interrupts between calls."""
 
 
 class Regime(Enum8):
@@ -126,7 +128,7 @@ def map_range(space: Space, address: u64, output: u64, size: u64, attributes: u6
     """Let `size` bytes from `address` lead to those from `output`, by the largest leaves that fit.
 
     `attributes` are the bits of a leaf other than valid, page and frame. Err.ALIGNMENT unless all are multiples of a page; Err.RANGE
-    outside either address space or beyond LEAVES_LIMIT; Err.EXISTS where anything is mapped in the range; Err.NO_MEMORY.
+    outside either address space or beyond MAP_LIMIT; Err.EXISTS where anything is mapped in the range; Err.NO_MEMORY.
     """
     if (address | output | size) & (PAGE_SIZE - 1) != 0:
         return Err.ALIGNMENT
@@ -164,7 +166,7 @@ def unmap_leaf(space: Space, address: u64) -> Walk | Err:
 def unmap_range(space: Space, address: u64, size: u64) -> u64 | Err:
     """Unmap whatever is mapped in `size` bytes from `address`, splitting the blocks that reach across its ends.
 
-    Returns how many bytes were dealt with: all, or fewer after LEAVES_LIMIT slots; the caller then goes on from there. Err.ALIGNMENT
+    Returns how many bytes were dealt with: all, or fewer after UNMAP_LIMIT slots; the caller then goes on from there. Err.ALIGNMENT
     unless both are multiples of a page, Err.RANGE outside the address space, Err.NO_MEMORY where tables for a split are missing.
     """
     if (address | size) & (PAGE_SIZE - 1) != 0:
@@ -172,14 +174,13 @@ def unmap_range(space: Space, address: u64, size: u64) -> u64 | Err:
     if not covers(space, address, size):
         return Err.RANGE
     end = address + size
-    reserved = _reserve_edges(space, address, end)
+    reserved = pages.reserve(space.pool, _splits_at(space, address, u64(0)) + _splits_at(space, end, address))
     if isinstance(reserved, Err):
         return reserved
-    left = reserved - _split_edge(space, address)
-    left -= _split_edge(space, end)
-    pages.unreserve(space.pool, left)
+    _split_edge(space, address)
+    _split_edge(space, end)
     at = address
-    for _ in u64.range(LEAVES_LIMIT):
+    for _ in u64.range(UNMAP_LIMIT):
         if at >= end:
             return size
         at = _unmap_slot(space, at)
@@ -286,7 +287,7 @@ def _tables_missing(space: Space, address: u64, output: u64, size: u64) -> u64 |
     leaves = u64(0)
     done = u64(0)
     while done < size:
-        if leaves == LEAVES_LIMIT:
+        if leaves == MAP_LIMIT:
             return Err.RANGE
         at = address + done
         level = leaf_level(at, output + done, size - done)
@@ -303,9 +304,9 @@ def _tables_missing(space: Space, address: u64, output: u64, size: u64) -> u64 |
 
 
 def _alone(table: u64, slot: u64) -> bool:
-    """Whether every other slot of the table is zero."""
-    for other in u64.range(SLOTS):
-        if other != slot and _load(table, other).raw != 0:
+    """Whether every other slot of the table is zero. The next one is looked at first: what is unmapped in rising order ends there."""
+    for step in u64.range(1, SLOTS):
+        if _load(table, (slot + step) % SLOTS).raw != 0:
             return False
     return True
 
@@ -342,35 +343,29 @@ def _unmap_slot(space: Space, address: u64) -> u64:
     return (address & ~(span - 1)) + span
 
 
-def _splits_at(space: Space, address: u64) -> u64:
-    """How many levels the leaf that reaches across `address` has to be split."""
-    if not covers(space, address, u64(1)):
+def _splits_at(space: Space, edge: u64, other: u64) -> u64:
+    """How many leaves have to be split until none reaches across `edge`, without those that are split at `other` already."""
+    if not covers(space, edge, u64(1)):
         return u64(0)
-    found = walk(space, address)
+    found = walk(space, edge)
     if not found.descriptor.valid:
         return u64(0)
     splits = u64(0)
     for level in u64.range(found.level, LAST_LEVEL):
-        if address & (level_size(level) - 1) != 0:
+        if _cuts(edge, level) and not (_cuts(other, level) and edge >> level_shift(level) == other >> level_shift(level)):
             splits += 1
     return splits
 
 
-def _reserve_edges(space: Space, address: u64, end: u64) -> u64 | Err:
-    """Reserve what `_split_edge` may need at both ends, and return how much that is."""
-    needed = _splits_at(space, address) + _splits_at(space, end)
-    reserved = pages.reserve(space.pool, needed)
-    if isinstance(reserved, Err):
-        return reserved
-    return needed
+def _cuts(edge: u64, level: u64) -> bool:
+    """Whether `edge` lies inside a slot of this level and not at its ends."""
+    return edge & (level_size(level) - 1) != 0
 
 
-def _split_edge(space: Space, address: u64) -> u64:
-    """Split, with reserved tables, until no leaf reaches across `address`; returns how many it took."""
-    splits = _splits_at(space, address)
-    for _ in u64.range(splits):
-        _split_once(space, address)
-    return splits
+def _split_edge(space: Space, edge: u64) -> None:
+    """Split, with reserved tables, until no leaf reaches across `edge`."""
+    for _ in u64.range(_splits_at(space, edge, u64(0))):
+        _split_once(space, edge)
 
 
 def _split_once(space: Space, address: u64) -> None:
