@@ -18,6 +18,10 @@ class SizedEnum(Enum):
             if type(member.value) is not int or not 0 <= member.value <= width_of(cls).LIMIT:
                 raise TypeError(f"{cls.__name__}.{member.name} = {member.value!r} does not fit {width_of(cls).__name__}")
 
+    def __format__(self, spec: str) -> str:
+        """A member in a message is its number, as at EL2."""
+        return format(self.value, spec)
+
 
 def width_of(cls: type[SizedEnum]) -> type[Integer]:
     """The integer type of `raw`."""

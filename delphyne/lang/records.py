@@ -71,6 +71,11 @@ def _value_repr(self: Any) -> str:
     return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in fields_of(type(self)))})"
 
 
+def _value_format(self: Any, spec: str) -> str:
+    """An address in a message is its number, as at EL2."""
+    return format(self.raw, spec) if list(fields_of(type(self))) == ["raw"] else format(repr(self), spec)
+
+
 def _value_zero(cls: Any) -> Any:
     return cls(*(zero(kind) for kind in fields_of(cls).values()))
 
@@ -84,6 +89,7 @@ def value(cls: type[T]) -> type[T]:
         "__delattr__": _value_setattr,
         "__hash__": _value_hash,
         "__repr__": _value_repr,
+        "__format__": _value_format,
         "_zero": classmethod(_value_zero),
     }
     if "__eq__" not in cls.__dict__:
