@@ -8,6 +8,7 @@ It holds a static busybox, an `/init` that mounts what a shell needs and then ei
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from delphyne.board.cpio import Archive
@@ -32,11 +33,14 @@ exec setsid -c sh
 """
 
 
-def build(scripts: dict[str, str] | None = None, *, folder: Path = CACHE, apt: AptRoot | None = None) -> Path:
-    """The initramfs with `scripts` (path in the image -> text) added; made once for the same content."""
-    apt = apt or AptRoot()
-    archives = apt.download(*PACKAGES)
-    digest = hashlib.sha256(repr((INIT, sorted((scripts or {}).items()), [path.name for path in archives], 1)).encode()).hexdigest()[:16]
+def build(
+    scripts: dict[str, str] | None = None, *, files: dict[str, bytes] | None = None, folder: Path = CACHE, apt: AptRoot | None = None
+) -> Path:
+    """The initramfs with `scripts` (path in the image -> text) and `files` (path -> content) added; made once for the same content."""
+    added = {path: text.encode() for path, text in (scripts or {}).items()} | (files or {})
+    archives = (apt or AptRoot()).download(*PACKAGES)
+    content_key = [INIT, *(f"{path} {hashlib.sha256(data).hexdigest()}" for path, data in sorted(added.items())), *(path.name for path in archives)]
+    digest = hashlib.sha256("\n".join(content_key).encode()).hexdigest()[:16]
     image = folder / f"host-{digest}.cpio.gz"
     if image.exists():
         return image
@@ -53,7 +57,9 @@ def build(scripts: dict[str, str] | None = None, *, folder: Path = CACHE, apt: A
     content.link("bin/sh", "busybox")
     content.device("dev/console", 5, 1)
     content.file("init", INIT.encode(), 0o755)
-    for path, text in (scripts or {}).items():
-        content.file(path, text.encode(), 0o755)
-    image.write_bytes(content.pack())
+    for path, data in added.items():
+        content.file(path, data, 0o755)
+    partial = image.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(content.pack())
+    partial.replace(image)
     return image

@@ -88,8 +88,13 @@ def _start(line: list[str]) -> subprocess.Popen[bytes]:
 
 def run(image: Path, machine: Machine | None = None, *, timeout: float = 60.0, show: Callable[[str], None] | None = None) -> Run:
     """Boots `image`. `show` gets the console's text as it appears. `timeout` is in seconds of real time."""
+    return run_command(command(image, machine or Machine()), timeout=timeout, show=show)
+
+
+def run_command(line: list[str], *, timeout: float, show: Callable[[str], None] | None = None) -> Run:
+    """Runs a machine by its whole command line; otherwise as `run`."""
     begun = time.monotonic()
-    process = _start(command(image, machine or Machine()))
+    process = _start(line)
     text = {"out": b"", "error": b""}
     ending = Ending.OFF
     try:
