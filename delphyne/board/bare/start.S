@@ -195,4 +195,5 @@ bare_per_cpu:
         .weak   bare_per_cpu
         .space  4096
         .space  262144
+        .globl  bare_stack_top
 bare_stack_top:

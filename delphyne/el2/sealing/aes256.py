@@ -17,6 +17,7 @@ from delphyne.lang import (
     Slice,
     View,
     byte_swap,
+    cold,
     declassify,
     load_le64,
     rotate_right,
@@ -266,8 +267,9 @@ def _substitute_word(x: Secret[u64], q: Array[Secret[u64], 8]) -> Secret[u64]:
     return q[0] & 0xFFFF_FFFF
 
 
-def expand(key: Key, material: View[u8]) -> None:
-    """The key schedule of FIPS 197 section 5.2 from 32 bytes of key; traps INDEX on fewer. Two words of it at a time, low half first."""
+@cold
+def _expand(key: Key, material: View[u8]) -> None:
+    """The key schedule, two of its words at a time, low half first."""
     q = Array[Secret[u64], 8]()
     a = secret(load_le64(material, 0))
     b = secret(load_le64(material, 8))
@@ -300,6 +302,19 @@ def expand(key: Key, material: View[u8]) -> None:
     key.words[28] = a
     key.words[29] = b ^ (b << 32)
     wipe(q)
+
+
+@cold
+def _scrub() -> None:
+    """Overwrite the stack that a call before this one used: the compiler keeps values there that no name reaches."""
+    room = Array[u64, 64]()
+    wipe(room)
+
+
+def expand(key: Key, material: View[u8]) -> None:
+    """The key schedule of FIPS 197 section 5.2 from 32 bytes of key; traps INDEX on fewer."""
+    _expand(key, material)
+    _scrub()
 
 
 def forget(key: Key) -> None:

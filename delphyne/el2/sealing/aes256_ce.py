@@ -12,7 +12,6 @@ from typing import Final
 from delphyne.el2.sealing.aes256 import BLOCK_SIZE, Counter, Key
 from delphyne.lang import (
     V128,
-    Array,
     Slice,
     aese,
     aesmc,
@@ -22,10 +21,12 @@ from delphyne.lang import (
     u8,
     u64,
     v128_from_u64,
+    v128_high,
     v128_load,
+    v128_low,
     v128_store,
     vxor,
-    wipe,
+    wrap_add,
 )
 
 BATCH_SIZE: Final = u64(128)
@@ -69,7 +70,8 @@ def _encrypt(
 def apply(key: Key, counter: Counter, data: Slice[u8]) -> None:
     """Encrypt or decrypt `data`, of any length, in place; its first byte is the first that `counter` is used for.
 
-    Batches of eight blocks run only where the low half of the counter does not wrap on the way; single blocks do the rest."""
+    Batches of eight blocks run only where the low half of the counter does not wrap on the way; single blocks do the rest. Nothing is
+    called here (a copy of the last bytes would be a call): the round keys would have to leave their registers for the stack."""
     k0 = _round_key(key, u64(0))
     k1 = _round_key(key, u64(2))
     k2 = _round_key(key, u64(4))
@@ -93,13 +95,13 @@ def apply(key: Key, counter: Counter, data: Slice[u8]) -> None:
     for start in u64.range(0, whole, 128):
         batch = data[start : start + BATCH_SIZE]
         s0 = _encrypt(_block(high, low), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s1 = _encrypt(_block(high, low + 1), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s2 = _encrypt(_block(high, low + 2), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s3 = _encrypt(_block(high, low + 3), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s4 = _encrypt(_block(high, low + 4), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s5 = _encrypt(_block(high, low + 5), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s6 = _encrypt(_block(high, low + 6), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        s7 = _encrypt(_block(high, low + 7), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s1 = _encrypt(_block(high, wrap_add(low, 1)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s2 = _encrypt(_block(high, wrap_add(low, 2)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s3 = _encrypt(_block(high, wrap_add(low, 3)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s4 = _encrypt(_block(high, wrap_add(low, 4)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s5 = _encrypt(_block(high, wrap_add(low, 5)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s6 = _encrypt(_block(high, wrap_add(low, 6)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
+        s7 = _encrypt(_block(high, wrap_add(low, 7)), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
         x0 = vxor(s0, v128_load(batch, 0))
         x1 = vxor(s1, v128_load(batch, 16))
         x2 = vxor(s2, v128_load(batch, 32))
@@ -116,7 +118,7 @@ def apply(key: Key, counter: Counter, data: Slice[u8]) -> None:
         v128_store(batch, 80, x5)
         v128_store(batch, 96, x6)
         v128_store(batch, 112, x7)
-        low = low + 8
+        low = wrap_add(low, 8)
     last = data.length & ~(BLOCK_SIZE - 1)
     block = counter.plus(whole >> 4)
     for start in u64.range(whole, last, 16):
@@ -125,10 +127,10 @@ def apply(key: Key, counter: Counter, data: Slice[u8]) -> None:
         v128_store(one, 0, vxor(s0, v128_load(one, 0)))
         block = block.plus(u64(1))
     if last < data.length:
-        rest = data.length - last
-        buffer = Array[u8, 16]()
-        buffer[:rest].copy_from(data[last:])
         s0 = _encrypt(_block(byte_swap(block.high), block.low), k0, k1, k2, k3, k4, k5, k6, k7, k8, k9, k10, k11, k12, k13, k14)
-        v128_store(buffer[:], 0, vxor(s0, v128_load(buffer[:], 0)))
-        data[last:].copy_from(buffer[:rest])
-        wipe(buffer)
+        near = v128_low(s0)
+        far = v128_high(s0)
+        for at in u64.range(last, data.length):
+            data[at] = data[at] ^ u8.wrap(near)
+            near = (near >> 8) | (far << 56)
+            far = far >> 8

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled functions over secrets run the same instructions on the same addresses whatever the secrets are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import traces
+
+from delphyne.board.bare.bare import Buffer, Case, build
+from delphyne.compiler.back.ir import AARCH64, emit
+from delphyne.compiler.back.lower import lower
+from delphyne.compiler.front import compile_modules
+
+SEALING = "delphyne.el2.sealing"
+EL2 = Path(__file__).resolve().parents[2] / "delphyne" / "el2"
+LENGTH = 150
+"""Two batches of the bitsliced cipher and a rest; one batch of eight blocks, a single block and a rest by the extensions."""
+
+KEEPS = {
+    "expand": Case(f"{SEALING}.aes256.expand", ("schedule", "secret", 32)),
+    "bitsliced": Case(f"{SEALING}.aes256.apply", ("secret", 1, 2, "data", LENGTH)),
+    "extensions": Case(f"{SEALING}.aes256_ce.apply", ("secret", 1, 2, "data", LENGTH)),
+    "forget": Case(f"{SEALING}.aes256.forget", ("secret",)),
+    "digest": Case(f"{SEALING}.sha256.compress", ("state", "secret", 128)),
+    "digest by extensions": Case(f"{SEALING}.sha256_ce.compress", ("state", "secret", 128)),
+    "comparison": Case("leaky.same", ("secret", 64, "data", 64)),
+}
+LEAKS = {
+    "table look-up": Case("leaky.looks_up", ("secret", 8)),
+    "secret branch": Case("leaky.branches", ("secret", 8, "data", 8)),
+    "secret number of rounds": Case("leaky.counts", ("secret", 8)),
+}
+COVERED = {"sealing/aes256.py", "sealing/aes256_ce.py"}
+"""The files of EL2 that handle secrets; all of their functions are reached by the calls above."""
+
+Trace = Callable[[Case, bytes], list[tuple[int, int | None]]]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    folder = tmp_path_factory.mktemp("constant_time")
+    modules = [f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "sha256_ce")]
+    program = compile_modules([*modules, "leaky"])
+    for case in (*KEEPS.values(), *LEAKS.values()):
+        program.functions[case.symbol].exported = True
+    compiled = folder / "program.o"
+    compiled.write_bytes(lower(emit(program, AARCH64).text, AARCH64).data)
+
+    def run(case: Case, secret: bytes) -> list[tuple[int, int | None]]:
+        buffers = [Buffer("secret", secret), Buffer("schedule", bytes(240)), Buffer("state", bytes(32)), Buffer("data", bytes(range(LENGTH)))]
+        return traces.trace(build([compiled], [case], folder / "image.elf", buffers=buffers))
+
+    return run
+
+
+SECRETS = (bytes(256), bytes(range(256)), bytes(255 - n for n in range(256)))
+
+
+@pytest.mark.parametrize("case", KEEPS.values(), ids=KEEPS)
+def test_secrets_decide_neither_instructions_nor_addresses(trace: Trace, case: Case) -> None:
+    first, *others = (trace(case, secret) for secret in SECRETS)
+    assert len(first) > 20
+    assert any(address is not None for _, address in first)
+    for other in others:
+        different = next((number for number, pair in enumerate(zip(first, other, strict=False)) if pair[0] != pair[1]), None)
+        assert different is None, f"step {different}: {first[different]} and {other[different]}"
+        assert len(first) == len(other)
+
+
+@pytest.mark.parametrize("case", LEAKS.values(), ids=LEAKS)
+def test_leaks_are_seen(trace: Trace, case: Case) -> None:
+    assert trace(case, SECRETS[0]) != trace(case, SECRETS[1][1:] + bytes(1))
+
+
+def test_every_file_over_secrets_is_covered() -> None:
+    over_secrets = {str(path.relative_to(EL2)) for path in EL2.rglob("*.py") if "Secret[" in path.read_text() or "declassify(" in path.read_text()}
+    assert over_secrets == COVERED

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled cryptography at EL2: published vectors, every length about the edges of a batch, and no key left on the stack."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from delphyne.board.bare.bare import AS, Buffer, Case, Ending, Outcome, build, run, tool
+from delphyne.compiler.back.ir import AARCH64, emit
+from delphyne.compiler.back.lower import lower
+from delphyne.compiler.front import compile_modules
+
+SEALING = "delphyne.el2.sealing"
+KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+COUNTER = (0xF0F1F2F3F4F5F6F7, 0xFFFFFFFFFFFFFFFA)
+DATA = bytes(n * 13 & 0xFF for n in range(300))
+LENGTHS = (0, 1, 15, 16, 63, 64, 65, 127, 128, 129, 271, 300)
+STACK = 8192
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = compile_modules([f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256")])
+    for name in ("aes256.expand", "aes256.apply", "aes256_ce.apply", "sha256.start", "sha256.update", "sha256.finish"):
+        program.functions[f"{SEALING}.{name}"].exported = True
+    out = tmp_path_factory.mktemp("sealing") / "program.o"
+    out.write_bytes(lower(emit(program, AARCH64).text, AARCH64).data)
+    support = out.with_name("support.S")
+    support.write_text(".globl simd_enter, simd_leave\nsimd_enter: ret\nsimd_leave: ret\n")
+    return out
+
+
+def outcomes(compiled: Path, cases: list[Case], buffers: list[Buffer]) -> list[Outcome]:
+    support = compiled.with_name("support.o")
+    tool([AS, "-o", support, compiled.with_name("support.S")])
+    return run(build([compiled, support], cases, compiled.with_name("image.elf"), buffers=buffers))
+
+
+@pytest.mark.parametrize("name", ["aes256.apply", "aes256_ce.apply"])
+def test_ciphers_equal_the_library_at_every_edge(compiled: Path, name: str) -> None:
+    cases = [Case(f"{SEALING}.aes256.expand", ("key", "material", 32))]
+    buffers = [Buffer("key", bytes(240)), Buffer("material", KEY)]
+    for length in LENGTHS:
+        cases.append(Case(f"{SEALING}.{name}", ("key", *COUNTER, f"data{length}", length), dump=(f"data{length}", length + 1)))
+        buffers.append(Buffer(f"data{length}", DATA[:length] + b"\xa5"))
+    encryptor = Cipher(algorithms.AES(KEY), modes.CTR(struct.pack(">QQ", *COUNTER))).encryptor()
+    stream = encryptor.update(DATA)
+    results = outcomes(compiled, cases, buffers)
+    assert [outcome.ending for outcome in results] == [Ending.VALUE] * len(cases)
+    assert [outcome.dump for outcome in results[1:]] == [stream[:length] + b"\xa5" for length in LENGTHS]
+
+
+@pytest.mark.parametrize("extensions", [0, 1])
+def test_digests_equal_hashlib_at_every_edge(compiled: Path, extensions: int) -> None:
+    cases: list[Case] = []
+    for length in LENGTHS:
+        cases.append(Case(f"{SEALING}.sha256.start", ("context", extensions)))
+        cases.append(Case(f"{SEALING}.sha256.update", ("context", "area", "data", length // 3)))
+        cases.append(Case(f"{SEALING}.sha256.update", ("context", "area", f"data + {length // 3}", length - length // 3)))
+        cases.append(Case(f"{SEALING}.sha256.finish", ("context", "area", "digest", 32), dump=("digest", 32)))
+    buffers = [Buffer("context", bytes(128)), Buffer("area", bytes(1024)), Buffer("data", DATA), Buffer("digest", bytes(32))]
+    results = outcomes(compiled, cases, buffers)
+    assert [outcome.dump for outcome in results[3::4]] == [hashlib.sha256(DATA[:length]).digest() for length in LENGTHS]
+
+
+@pytest.mark.parametrize("name", ["aes256.apply", "aes256_ce.apply"])
+def test_no_round_key_stays_on_the_stack(compiled: Path, name: str) -> None:
+    cases = [
+        Case(f"{SEALING}.aes256.expand", ("key", "material", 32), dump=("key", 240)),
+        Case(f"{SEALING}.{name}", ("key", *COUNTER, "data", 300), dump=(f"bare_stack_top - {STACK}", STACK)),
+    ]
+    buffers = [Buffer("key", bytes(240)), Buffer("material", KEY), Buffer("data", DATA)]
+    schedule, call = outcomes(compiled, cases, buffers)
+    stack = {call.dump[at : at + 8] for at in range(0, STACK, 8)}
+    assert not stack & {schedule.dump[at : at + 8] for at in range(0, 240, 8)}
+    assert not stack & sliced_words(schedule.dump)
+
+
+def test_the_key_schedule_leaves_nothing_on_the_stack(compiled: Path) -> None:
+    expand = Case(f"{SEALING}.aes256.expand", ("key", "material", 32), dump=(f"bare_stack_top - {STACK}", STACK))
+    shown = Case("bare_nothing", dump=("key", 240))
+    call, schedule = outcomes(compiled, [expand, shown], [Buffer("key", bytes(240)), Buffer("material", KEY)])
+    assert schedule.dump[:32] == KEY
+    stack = {call.dump[at : at + 8] for at in range(0, STACK, 8)}
+    assert not stack & {schedule.dump[at : at + 8] for at in range(0, 240, 8)}
+
+
+def sliced_words(schedule: bytes) -> set[bytes]:
+    """The words of the bitsliced round keys: bit 16 * row + 4 * column + block of word n is bit n of the byte at that row and column."""
+    words = set()
+    for start in range(0, 240, 16):
+        for bit in range(8):
+            word = 0
+            for place in range(64):
+                row, column = place >> 4, place >> 2 & 3
+                word |= (schedule[start + 4 * column + row] >> bit & 1) << place
+            words.add(word.to_bytes(8, "little"))
+    return words
