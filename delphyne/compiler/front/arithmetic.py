@@ -87,6 +87,8 @@ def _fold(ctx: Context, node: ast.BinOp, left: int, right: int) -> Literal:
 
 def _width(ctx: Context, beside: Value, node: ast.BinOp, shown: str) -> Any:
     """The type that a literal takes beside a value."""
+    if isinstance(beside.ty, (tree.OptionT, tree.ResultT)):
+        raise _undefined(ctx, beside, beside, shown, node)
     if not isinstance(beside.ty, (tree.IntT, types.SecretT)):
         raise ctx.fault(node, "E0209", f"`{shown}` is not defined for {types.show(beside.ty)} and a literal")
     return beside.ty

@@ -47,7 +47,8 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
         if isinstance(ty, tree.V128T) and not info.meta.simd:
             ctx.report(info.node, "E0605", f"`{name}` is a V128, and `{info.node.name}` is not marked @simd")
     made = statements.block(ctx, info.node.body)
-    if ctx.state is not None and not isinstance(info.result, tree.UnitT):
+    # A refused statement may have been the one that returns.
+    if ctx.state is not None and not ctx.found and not isinstance(info.result, tree.UnitT):
         if isinstance(info.result, tree.NeverT):
             reason = f"`{info.node.name}` returns, and says that it does not"
             ctx.report(info.node, "E0213", reason, "end it with `unreachable()` or a loop without end")

@@ -28,6 +28,8 @@ def call(ctx: Context, node: ast.Call) -> Operand:
     for keyword in node.keywords:
         if keyword.arg is None:
             raise ctx.fault(keyword.value, "E0102", "`**` in a call")
+    if isinstance(node.func, ast.Name) and node.func.id == "isinstance" and "isinstance" not in ctx.names:
+        return expressions.rule_condition(ctx, node)
     if isinstance(node.func, ast.Attribute):
         base = expressions.operand(ctx, node.func.value)
         if isinstance(base, Entity):

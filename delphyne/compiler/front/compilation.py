@@ -150,6 +150,8 @@ def check_as(path: Path, name: str) -> list[Diagnostic]:
         return [fault.diagnostic] if fault.diagnostic is not None else []
     except Refused as refused:
         return refused.diagnostics
+    finally:
+        sys.modules.pop(name, None)
     return []
 
 

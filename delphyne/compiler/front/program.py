@@ -35,6 +35,7 @@ class Builder:
     statics: Statics = field(init=False)
     _names: dict[int, tuple[Any, str, source.Module]] = field(default_factory=dict)
     _running: list[FunctionInfo] = field(default_factory=list)
+    _followed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.records = Records(self)
@@ -73,13 +74,21 @@ class Builder:
     def _named(self, obj: Any) -> tuple[str, source.Module] | None:
         """The name that an object has at the top level of the module that assigns it."""
         found = self._names.get(id(obj))
-        if found is None:
-            # An object may come from a module that nothing else has led to.
-            for name in list(sys.modules):
-                if name.startswith("delphyne.el2") and name not in self.modules:
-                    self.module_named(name)
+        while found is None and self._follow_imports():
             found = self._names.get(id(obj))
         return (found[1], found[2]) if found is not None and found[0] is obj else None
+
+    def _follow_imports(self) -> bool:
+        """Takes in the modules that the known ones import; False where there are no more."""
+        known = len(self.modules)
+        for module in list(self.modules.values()):
+            if module is None or module.name in self._followed:
+                continue
+            self._followed.add(module.name)
+            for name in structure.imported_modules(module):
+                if name.split(".")[0] not in sys.stdlib_module_names and not structure.is_outside(name):
+                    self.module_named(name)
+        return len(self.modules) > known
 
     def name_of_object(self, obj: Any) -> str | None:
         """The symbol of a static."""

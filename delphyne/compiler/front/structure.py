@@ -58,6 +58,18 @@ def check_imports(sink: diagnostics.Sink, module: Module) -> None:
                 _check(sink, module, node, name)
 
 
+def imported_modules(module: Module) -> list[str]:
+    """Dotted names of the modules that a module imports, at its top level or below."""
+    found: list[str] = []
+    for node in ast.walk(module.syntax):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            for base in _imported(module, node):
+                found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
+
+
 def _imported(module: Module, node: ast.ImportFrom) -> list[str]:
     base = node.module or ""
     if node.level:
