@@ -6,7 +6,7 @@ from __future__ import annotations
 from delphyne.fuzz.control import Control
 from delphyne.fuzz.declare import Static
 from delphyne.fuzz.shapes import (
-    UNIT,
+    Handle,
     Option,
     PoolOf,
     Result,
@@ -140,16 +140,19 @@ class Calls(Control):
         if not pools:
             return self.hold_lock()
         static, pool = choices.pick(pools)
-        known = [variable for variable in self.scope if variable.name.startswith("h") and variable.shape == Option(UNIT)]
-        if known and choices.chance(60):
-            name = choices.pick(known).name
-            self.write(f"if {name} is not None:")
-            self.nested(lambda: self._with_handle(static, pool, name))
+        known = self.readable(Handle(pool.struct), 1) if choices.chance(50) else None
+        if known is not None:
+            self._with_handle(static, pool, known)
             return False
         name = self.fresh("h")
         self.write(f"{name} = {static.name}.allocate()")
         self.write(f"if {name} is not None:")
-        self.nested(lambda: self._with_handle(static, pool, name))
+
+        def fill() -> None:
+            self.declare(name, Handle(pool.struct), fixed=True)
+            self._with_handle(static, pool, name)
+
+        self.nested(fill)
         return False
 
     def _with_handle(self, static: Static, pool: PoolOf, handle: str) -> None:

@@ -19,6 +19,7 @@ from delphyne.fuzz.shapes import (
     Bool,
     Enumeration,
     Field,
+    Handle,
     Int,
     Method,
     PoolOf,
@@ -193,7 +194,9 @@ class Declarer:
         fields: list[tuple[str, Shape]] = [(f"f{index}", self._item(2)) for index in range(1 + choices.below(4))]
         if choices.chance(25):
             fields.append((f"f{len(fields)}", Atomic(choices.pick((64, 32)))))
-        return Struct(f"S{len(self.draft.structs)}", tuple(fields))
+        if self.draft.structs and choices.chance(15):
+            fields.append((f"f{len(fields)}", Handle(self.draft.structs[0])))
+        return Struct(f"S{len(self.draft.structs)}", tuple(fields), choices.pick((0, 0, 0, 0, 16, 64)))
 
     def _contents(self, shape: Int) -> tuple[Shape, str]:
         """An array type and the source of such an array that is not zero."""
@@ -208,7 +211,8 @@ class Declarer:
         kind = choices.below(10)
         if kind < 2 or not draft.locks:
             if kind % 2 == 0:
-                atomic = Atomic(choices.pick((64, 32)))
+                atomic: Shape = Atomic(choices.pick((64, 32)))
+                atomic = Array(atomic, choices.pick((2, 3))) if choices.chance(30) else atomic
                 return Static(f"A{index}", atomic, None, True, f"A{index}", f"A{index}: Final = {atomic.text}()")
             table, contents = self._contents(choices.pick(INTS))
             keeper = choices.pick(("constant", "frozen"))
@@ -261,7 +265,12 @@ def class_lines(draft: Draft) -> list[str]:
             lines += ["", *_method_lines(value, method)]
         lines.append("")
     for struct in draft.structs:
-        lines += ["@struct", f"class {struct.text}:", *(f"    {name}: {shape.text}" for name, shape in struct.fields), ""]
+        lines += [
+            f"@struct(align={struct.align})" if struct.align else "@struct",
+            f"class {struct.text}:",
+            *(f"    {name}: {shape.text}" for name, shape in struct.fields),
+            "",
+        ]
     lines += [f"{name}: Final = {literal(number, shape)}" for name, shape, number in draft.constants]
     lines += [f'LOCK{rank}: Final = Lock("lock{rank}", rank={rank})' for rank in draft.locks]
     lines += [static.definition for static in draft.statics]

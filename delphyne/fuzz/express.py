@@ -22,6 +22,7 @@ from delphyne.fuzz.shapes import (
     Bool,
     Enumeration,
     Field,
+    Handle,
     Int,
     Option,
     Path,
@@ -53,6 +54,8 @@ class Expressions(Scope):
             return self.bit_class(shape, depth)
         if isinstance(shape, Value):
             return self.value(shape, depth)
+        if isinstance(shape, Handle) and (text := self.readable(shape, depth - 1)) is not None:
+            return text
         raise AssertionError(f"no expressions of type {shape.text}")
 
     def leaf(self, shape: Int) -> str:
@@ -70,11 +73,19 @@ class Expressions(Scope):
 
     def bare(self, shape: Int) -> str:
         """A literal without a type, for the other side of an operator."""
-        return str(edge_number(self.choices, shape.bits))
+        number = edge_number(self.choices, shape.bits)
+        part = self.choices.below(4) if self.choices.chance(10) else 0
+        return f"({number - part} + {part})" if 0 < part <= number else str(number)
 
     def operand(self, shape: Int, depth: int) -> str:
         """The other side of an operator: now and then a bare literal."""
         return self.bare(shape) if self.choices.chance(25) else self.integer(shape, depth)
+
+    def _two(self, shape: Int, sign: str, depth: int) -> str:
+        """Two operands as they come, one of them perhaps a bare literal."""
+        if self.choices.chance(20):
+            return f"({self.bare(shape)} {sign} {self.integer(shape, depth - 1)})"
+        return f"({self.integer(shape, depth - 1)} {sign} {self.operand(shape, depth - 1)})"
 
     def integer(self, shape: Int, depth: int) -> str:
         """A number of that width."""
@@ -110,13 +121,13 @@ class Expressions(Scope):
         sign = self.choices.pick(("^", "&", "|", "~"))
         if sign == "~":
             return f"(~{self.integer(shape, depth - 1)})"
-        return f"({self.integer(shape, depth - 1)} {sign} {self.operand(shape, depth - 1)})"
+        return self._two(shape, sign, depth)
 
     def _arithmetic(self, shape: Int, depth: int) -> str:
         sign = self.choices.pick(("+", "-", "*"))
         half, low = 1 << (shape.bits - 1), (1 << (shape.bits // 2)) - 1
         if self.choices.chance(RISK):
-            return f"({self.integer(shape, depth - 1)} {sign} {self.operand(shape, depth - 1)})"
+            return self._two(shape, sign, depth)
         left, right = self.integer(shape, depth - 1), self.integer(shape, depth - 1)
         if sign == "+":
             return f"(({left} >> 1) + ({right} >> 1))"
@@ -131,7 +142,7 @@ class Expressions(Scope):
         if kind < 30:
             return f"({left} {sign} {1 + self.choices.below(shape.largest)})"
         right = self.integer(shape, depth - 1)
-        return f"({left} {sign} ({right} | 1))" if kind < 100 - RISK else f"({left} {sign} {right})"
+        return f"({left} {sign} ({right} | 1))" if kind < 100 - RISK else self._two(shape, sign, depth)
 
     def _shift(self, shape: Int, depth: int) -> str:
         sign = self.choices.pick(("<<", ">>"))
@@ -140,7 +151,7 @@ class Expressions(Scope):
         if kind < 40:
             return f"({left} {sign} {self.choices.below(shape.bits)})"
         right = self.integer(shape, depth - 1)
-        return f"({left} {sign} ({right} & {shape.bits - 1}))" if kind < 100 - RISK else f"({left} {sign} {right})"
+        return f"({left} {sign} ({right} & {shape.bits - 1}))" if kind < 100 - RISK else self._two(shape, sign, depth)
 
     def _conversion(self, shape: Int, depth: int) -> str:
         choices = self.choices
@@ -317,8 +328,7 @@ class Expressions(Scope):
     def _comparison(self, depth: int) -> str:
         shape = self.choices.pick(INTS)
         sign = self.choices.pick(("==", "!=", "<", "<=", ">", ">="))
-        left, right = self.integer(shape, depth - 1), self.operand(shape, depth - 1)
-        return f"({left} {sign} {right})"
+        return self._two(shape, sign, depth)
 
     def _bytes_equal(self, depth: int) -> str:
         """A comparison of bytes in constant time."""

@@ -49,6 +49,9 @@ class Memory(Calls):
         assert isinstance(array, Array | Slice)
         if kind == 1 and isinstance(array, Array):
             text = self.reference(array)
+            if choices.chance(30):
+                self.write(f"wipe({text})")
+                return False
             self.write(f"{text}.fill({self.expression(array.item, 2)})")
             return False
         target = self.slice(Slice(array.item, True), 1)

@@ -145,6 +145,7 @@ class Struct:
 
     text: str
     fields: tuple[tuple[str, Shape], ...]
+    align: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Statements(Memory):
         makers: list[tuple[int, Callable[[], bool]]] = [
             (14, self.declare_scalar),
             (8, self.assign_local),
+            (2, self.declare_on_both_ways),
             (14, self.store),
             (12, self.update),
             (5, self.declare_place),

@@ -216,6 +216,19 @@ class Writer(Expressions):
         self.write(f"{text} {self.operation(path.target)}")
         return False
 
+    def declare_on_both_ways(self) -> bool:
+        """A local that is first assigned in both branches of an if, with or without a declaration before."""
+        shape = self.scalar_shape()
+        name = self.fresh("v")
+        if self.choices.chance(50):
+            self.write(f"{name}: {shape.text}")
+        self.write(f"if {self.test(2)}:")
+        self.nested(lambda: self.write(f"{name} = {self.expression(shape, 2)}"))
+        self.write("else:")
+        self.nested(lambda: self.write(f"{name} = {self.expression(shape, 2)}"))
+        self.declare(name, shape)
+        return False
+
     def declare_place(self) -> bool:
         """A struct or array of this function."""
         choices = self.choices
