@@ -23,8 +23,12 @@ from delphyne.lang import (
     at_s12e1w,
     dc_civac,
     dc_cvac,
+    dc_cvau,
     dc_ivac,
     dsb,
+    ic_iallu,
+    ic_ialluis,
+    ic_ivau,
     place_at,
     tlbi_alle1is,
     tlbi_alle2,
@@ -127,6 +131,36 @@ def test_a_guest_without_mmu_reads_past_the_cache(m: Machine) -> None:
     assert m.guest_read(IPA) == 0
     dc_civac(Va(u64(DATA)))
     assert m.guest_read(IPA).to_bytes(8, "little") == b"secrets!"
+
+
+def test_instructions_are_seen_when_cleaned_and_invalidated(m: Machine) -> None:
+    map_page(IPA, DATA)
+    line = Va(u64(DATA))
+    assert m.guest_fetch(IPA) == 0
+    with m.on(1):
+        assert m.guest_fetch(IPA) == 0
+    m.memory.write(DATA, b"code")
+    ic_ialluis()
+    dsb(Domain.ISH)
+    for number in range(2):
+        with m.on(number):
+            assert m.guest_fetch(IPA) == 0
+    dc_cvau(line)
+    ic_iallu()
+    dsb(Domain.ISHST)
+    assert m.guest_fetch(IPA) == 0
+    dsb(Domain.NSH)
+    assert m.guest_fetch(IPA).to_bytes(4, "little") == b"code"
+    assert m.memory.read(DATA, 4, cacheable=False) == bytes(4)
+    with m.on(1):
+        assert m.guest_fetch(IPA) == 0
+    ic_ivau(line)
+    dsb(Domain.NSH)
+    with m.on(1):
+        assert m.guest_fetch(IPA) == 0
+    dsb(Domain.ISH)
+    with m.on(1):
+        assert m.guest_fetch(IPA).to_bytes(4, "little") == b"code"
 
 
 def test_ram_is_checked(m: Machine) -> None:

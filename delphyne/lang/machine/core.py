@@ -23,7 +23,7 @@ from delphyne.lang import current
 from delphyne.lang.ints import u8
 from delphyne.lang.locks import forget_held_locks
 from delphyne.lang.machine.errors import Access, BreakBeforeMake, DirtyFrame, GuestFault, MachineError, StaleTranslation
-from delphyne.lang.machine.memory import FRAME, Memory
+from delphyne.lang.machine.memory import FRAME, LINE, Memory
 from delphyne.lang.machine.places import IMAGE_BASE, IMAGE_SIZE, MemoryCells, Places
 from delphyne.lang.machine.tlb import EL2_KINDS, Doom, Entry, Tlb, matches
 from delphyne.lang.machine.walker import VALID, Registers, Walker
@@ -53,6 +53,15 @@ class Device(Protocol):
 
 
 @dataclass(slots=True)
+class StaleLines:
+    """Instruction cache lines that an operation will drop: those of one CPU. `everywhere` as for `Doom`."""
+
+    cpu: Cpu
+    lines: list[int]
+    everywhere: bool
+
+
+@dataclass(slots=True)
 class Cpu:
     """One processor. `unseen` are table stores that other walkers may not see yet, `unseen_here` those its own may not see."""
 
@@ -60,6 +69,9 @@ class Cpu:
     registers: dict[str, int]
     tlb: Tlb = field(default_factory=Tlb)
     doomed: list[Doom] = field(default_factory=list)
+    fetched: dict[int, bytes] = field(default_factory=dict)
+    """The instruction cache: lines by physical address."""
+    stale_lines: list[StaleLines] = field(default_factory=list)
     unseen: set[int] = field(default_factory=set)
     unseen_here: set[int] = field(default_factory=set)
 
@@ -240,6 +252,10 @@ class Machine:
         for doom in [doom for doom in cpu.doomed if everywhere or not doom.everywhere]:
             doom.tlb.remove(doom.entries)
             cpu.doomed.remove(doom)
+        for stale in [stale for stale in cpu.stale_lines if everywhere or not stale.everywhere]:
+            for line in stale.lines:
+                stale.cpu.fetched.pop(line, None)
+            cpu.stale_lines.remove(stale)
 
     def tlbi(self, operation: str, broadcast: bool, address: int | None) -> None:
         """Dooms the entries that match now; they go with the DSB that completes it."""
@@ -255,11 +271,16 @@ class Machine:
                 cpu.doomed.append(Doom(other.tlb, doomed, broadcast))
 
     def cache(self, operation: str, address: int | None) -> None:
-        """A cache operation; instruction caches hold nothing here, so theirs is only noted."""
-        name = f"{'ic' if operation.startswith('i') and operation != 'ivac' else 'dc'} {operation}"
+        """A data cache operation acts at once; lines of instruction caches go with the DSB that completes it."""
+        name = f"{'ic' if operation in ('ialluis', 'iallu', 'ivau') else 'dc'} {operation}"
         self.point(name)
         self._event(name, address)
-        if address is not None and name.startswith("dc"):
+        if name.startswith("ic"):
+            line = None if address is None else address & ~(LINE - 1)
+            for other in [self.cpu] if operation == "iallu" else self.cpus:
+                lines = [known for known in other.fetched if line is None or known == line]
+                self.cpu.stale_lines.append(StaleLines(other, lines, operation != "iallu"))
+        elif address is not None:
             self.memory.maintain(operation, address)
 
     # --- translation -------------------------------------------------------------------------------------------------------------
@@ -308,9 +329,13 @@ class Machine:
         self.memory.write(pa, value.to_bytes(size, "little"), cacheable)
 
     def guest_fetch(self, va: int) -> int:
-        """An instruction fetch by EL1 on this CPU; GuestFault where it faults."""
-        pa, cacheable = self._guest(va, 4, Access.EXECUTE)
-        return int.from_bytes(self.memory.read(pa, 4, cacheable), "little")
+        """An instruction fetch by EL1 on this CPU, through its instruction cache; GuestFault where it faults.
+
+        What is dirty in the data cache is not seen before a clean to the point of unification (CTR_EL0.IDC and DIC are 0)."""
+        pa, _ = self._guest(va, 4, Access.EXECUTE)
+        start = pa & ~(LINE - 1)
+        line = self.cpu.fetched.setdefault(start, self.memory.fetch(start))
+        return int.from_bytes(line[pa - start : pa - start + 4], "little")
 
     def el2_translate(self, va: int, access: Access = Access.READ) -> int:
         """Where EL2's own tables lead; GuestFault where they refuse."""

@@ -18,15 +18,18 @@ _ALL_LINES = (1 << FRAME // LINE) - 1
 
 
 class Frame:
-    """4 KiB. `valid` and `dirty` have one bit for each line of the cached copy."""
+    """4 KiB. `valid`, `dirty` and `unified` have one bit for each line of the cached copy.
 
-    __slots__ = ("cached", "dirty", "dram", "valid")
+    `unified` are dirty lines that were cleaned to the point of unification: fetches see them, DRAM does not have them."""
+
+    __slots__ = ("cached", "dirty", "dram", "unified", "valid")
 
     def __init__(self) -> None:
         self.dram = bytearray(FRAME)
         self.cached = bytearray(FRAME)
         self.valid = 0
         self.dirty = 0
+        self.unified = 0
 
     def fill(self, lines: int) -> None:
         """Bring lines into the cache that are not there."""
@@ -117,8 +120,16 @@ class Memory:
                 lines = _lines(offset, take)
                 frame.fill(lines)
                 frame.dirty |= lines
+                frame.unified &= ~lines
             (frame.cached if cacheable else frame.dram)[offset : offset + take] = data[at : at + take]
             at += take
+
+    def fetch(self, address: int) -> bytes:
+        """The line at `address` as an instruction cache gets it."""
+        frame, offset = self.frame(address), address % FRAME
+        line = 1 << offset // LINE
+        hidden = not frame.valid & line or frame.dirty & ~frame.unified & line
+        return bytes((frame.dram if hidden else frame.cached)[offset : offset + LINE])
 
     def is_dirty(self, address: int) -> bool:
         """Whether the cache may still write over the frame at `address`."""
@@ -131,5 +142,7 @@ class Memory:
         line = 1 << (address % FRAME // LINE)
         if operation in ("cvac", "civac"):
             frame.clean(line)
+        if operation == "cvau":
+            frame.unified |= line
         if operation in ("civac", "ivac"):
             frame.invalidate(line)
