@@ -11,7 +11,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.kvm import btf, names
-from delphyne.el2.kvm.names import Call, Field, Subject
+from delphyne.el2.kvm.names import FIELDS, REGISTERS, Call, Field, Subject
 from delphyne.lang import Array, Slice, View, struct, u8, u16, u32, u64
 
 ABSENT: Final = u32(0xFFFF_FFFF)
@@ -25,7 +25,7 @@ CALL_NUMBERS: Final = u64(64)
 class Layout:
     """What one kernel's BTF says. Indexed by the numbers of the enums in `names`."""
 
-    offsets: Array[u32, 43]
+    offsets: Array[u32, FIELDS]
     """By Field: bytes from the start of its structure, or ABSENT."""
     sizes: Array[u32, 4]
     """By Subject, structures only: bytes."""
@@ -33,7 +33,7 @@ class Layout:
     """By the host's call number: the number of a Call, UNKNOWN where EL2 serves none by it."""
     known_calls: u32
     """Bit n is set where the kernel has the Call n."""
-    registers: Array[u16, 50]
+    registers: Array[u16, REGISTERS]
     """By Register: index in sys_regs, or NO_REGISTER."""
 
 
@@ -75,7 +75,7 @@ def is_complete(layout: Layout) -> bool:
 
 def first_absent(layout: Layout) -> Field | None:
     """The first member that EL2 needs and the kernel does not have."""
-    for number in u64.range(names.FIELDS):
+    for number in u64.range(FIELDS):
         if names.PATH_NEEDED[number] != 0 and layout.offsets[number] == ABSENT:
             return Field.of(u16(number))
     if offset(layout, Field.MMU_VTCR) == ABSENT and offset(layout, Field.ARCH_VTCR) == ABSENT:
@@ -114,7 +114,7 @@ def _read_sizes(types: View[u8], known: Definitions, layout: Layout) -> None:
 
 
 def _read_offsets(types: View[u8], strings: View[u8], checkpoints: View[u32], known: Definitions, layout: Layout) -> None:
-    for field in u64.range(names.FIELDS):
+    for field in u64.range(FIELDS):
         path = names.PATHS[u64(names.PATH_ENDS[field]) : u64(names.PATH_ENDS[field + 1])]
         at = u64(known.found[u64(names.PATH_SUBJECTS[field])])
         place = btf.offset_of(types, strings, checkpoints, known.count, at, path)
@@ -137,7 +137,7 @@ def _read_registers(types: View[u8], strings: View[u8], known: Definitions, layo
     at = u64(known.found[u64(Subject.REGISTERS.raw)])
     first = u64(offset(layout, Field.VCPU_SYS_REGS))
     size = u64(layout.sizes[u64(Subject.VCPU.raw)])
-    for number in u64.range(names.REGISTERS):
+    for number in u64.range(REGISTERS):
         name = names.REGISTER_NAMES[u64(names.REGISTER_ENDS[number]) : u64(names.REGISTER_ENDS[number + 1])]
         place = btf.enumerator(types, strings, at, name)
         layout.registers[number] = NO_REGISTER
