@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from serial_port import BASE, SerialPort, console_on
 
 from delphyne.el2.arch import fdt, uart
+from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.uart import Uart, UartKind
 from delphyne.el2.control import console, log
@@ -159,7 +160,7 @@ def test_messages_are_lines_with_the_cpu_and_the_level() -> None:
     FORMATS[:] = [b"ram at {:#x}", b"trouble {}"]
     with Machine(cpus=2) as machine:
         port = console_on(machine)
-        log.cpu.CPUS.of(1).index = u64(1)
+        CPUS.of(1).index = u64(1)
         send(Level.INFO, 0, 0x4000_0000)
         with machine.on(1):
             send(Level.ERROR, 1, 7)

@@ -123,7 +123,7 @@ def test_a_data_abort_is_taken_apart() -> None:
     assert ExceptionClass.of(esr.ec) is ExceptionClass.DATA_ABORT_LOWER
     assert esr.il
     assert (int(iss.fsc), iss.wnr, iss.isv, int(iss.srt), int(iss.sas)) == (5, True, True, 3, 2)
-    assert not (iss.s1ptw or iss.cm or iss.ea or iss.fnv or iss.sse or iss.sf)
+    assert [iss.s1ptw, iss.cm, iss.ea, iss.fnv, iss.sse, iss.sf] == [False] * 6
     assert int(Hpfar.of(u64(0x0000_0000_0090_0000)).fipa) == 0x9_0000
 
 

@@ -19,7 +19,7 @@ from delphyne.el2.arch import cpu, image, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.control import report, sites, stop
-from delphyne.lang import Pa, View, u8, u64, wipe
+from delphyne.lang import Order, Pa, View, u8, u64, wipe
 from delphyne.lang.machine import Machine
 
 IMAGE = 0x4020_0000
@@ -237,7 +237,7 @@ def test_the_second_cpu_that_fails_says_nothing(failing: tuple[Machine, SerialPo
     with pytest.raises(Parked):
         report.trap_report(u64(0), u64(0), u64(0), Frame())
     assert failing[1].text == ""
-    assert int(stop.STOPPED.load(stop.Order.RELAXED)) == 1
+    assert int(stop.STOPPED.load(Order.RELAXED)) == 1
 
 
 def test_the_machine_goes_off_after_the_report(failing: tuple[Machine, SerialPort], monkeypatch: pytest.MonkeyPatch) -> None:

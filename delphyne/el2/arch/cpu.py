@@ -46,12 +46,12 @@ class Cpu:
     ttbr: u64
     sctlr: u64
     online: AtomicU32
+    """Not 0 once this CPU runs Python."""
     power: AtomicU32
     """Whether the host has this CPU switched on: `firmware.POWER_OFF` or `POWER_ON`."""
     host_entry: u64
     """Where the host wants this CPU to begin, physical, and what it wants in x0 there."""
     host_context: u64
-    """Not 0 once this CPU runs Python."""
     simd: SimdArea
 
 
