@@ -208,7 +208,7 @@ class Declarer:
         choices, draft = self.choices, self.draft
         index = len(draft.statics)
         shape_: Shape
-        kind = choices.below(10)
+        kind = choices.below(12)
         if kind < 2 or not draft.locks:
             if kind % 2 == 0:
                 atomic: Shape = Atomic(choices.pick((64, 32)))
@@ -223,7 +223,7 @@ class Declarer:
             return Static(f"G{index}", shape_, lock, True, f"G{index}", f"G{index}: Final = guarded(LOCK{lock}, {contents})")
         if kind < 7 or not draft.structs:
             shape_ = Array(self._item(1), choices.pick((4, 8, 2, 3, 5)))
-        elif kind == 7:
+        elif kind in (7, 10, 11):
             pool = PoolOf(choices.pick(draft.structs), choices.pick((2, 1, 3)))
             return Static(f"P{index}", pool, lock, True, f"P{index}", f"P{index}: Final = guarded(LOCK{lock}, {pool.text}())")
         elif kind == 8 and not any(static.root.endswith(".mine()") for static in draft.statics):

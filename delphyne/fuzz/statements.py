@@ -18,9 +18,12 @@ from delphyne.fuzz.shapes import (
     Enumeration,
     Int,
     Option,
+    PoolOf,
+    Result,
     Shape,
     Slice,
     Struct,
+    Tuple,
     Value,
     is_scalar,
 )
@@ -57,18 +60,26 @@ class Statements(Memory):
             (4, self.while_loop),
             (9, self.call_statement),
             (4, self.use_option),
-            (5, self.use_result),
-            (3, self.use_tuple),
+            (3 + 9 * self.callable(Result), self.use_result),
+            (1 + 6 * self.callable(Tuple), self.use_tuple),
             (8, self.hold_lock),
             (5, self.select),
             (6, self.bulk),
             (3, self.store_bytes),
-            (4, self.atomic_statement),
-            (3, self.use_pool),
+            (2 + 5 * self.has_static(Atomic), self.atomic_statement),
+            (1 + 12 * self.has_static(PoolOf), self.use_pool),
             (2, self.claim),
             (3, self.leave),
         ]
         return self.choices.weighted(makers)()
+
+    def callable(self, result: type) -> bool:
+        """Whether there is a function with such a result."""
+        return any(isinstance(routine.result, result) for routine in self.draft.routines)
+
+    def has_static(self, kind: type) -> bool:
+        """Whether there is such an object at the top of the module."""
+        return any(isinstance(static.shape, kind) for static in self.draft.statics)
 
 
 def digest(text: str, shape: Shape, into: str = "d") -> list[str]:
