@@ -201,9 +201,9 @@ def test_places_at_an_address() -> None:
         assert trap.value.kind is TrapKind.ENUM
         for bad, message in (((Record, RAM + 8), "not aligned"), ((AtomicU64, RAM + 0x10000), "no RAM")):
             with pytest.raises(MachineError, match=message):
-                place_at(bad[0], u64(bad[1])).load(Order.RELAXED)  # type: ignore[attr-defined]
+                place_at(bad[0], u64(bad[1])).load(Order.RELAXED)
         with pytest.raises(TypeError):
-            record.number = u32(1)  # type: ignore[assignment]
+            record.number = u32(1)
         with pytest.raises(TypeError):
             record.leaf = Leaf()
 
@@ -271,7 +271,7 @@ def test_hostile_numbers_are_read_once_and_tainted(offset: int, base: int) -> No
             if found is not None:
                 kind: Any = u32 if size == 4 else u64
                 number = int.from_bytes(content[offset : offset + size], "little")
-                assert isinstance(found, Tainted[kind])  # type: ignore[valid-type, misc]
+                assert isinstance(found, Tainted[kind])
                 assert found.below(kind(number)) is None
                 assert found.below(kind(number + 1)) == kind(number)
                 assert found.equals(kind(number))

@@ -43,7 +43,7 @@ def test_one_class_for_each_type_and_length() -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), st.data())
 def test_an_array_is_a_list_that_traps(numbers: list[int], data: st.DataObject) -> None:
-    array = Array[u32, len(numbers)].of(numbers)  # type: ignore[misc]
+    array = Array[u32, len(numbers)].of(numbers)
     index = data.draw(st.integers(0, len(numbers) + 2))
     if index < len(numbers):
         array[u64(index)] = u32(7)
@@ -78,7 +78,7 @@ def test_what_an_array_refuses() -> None:
         lambda: Array[u32, 4].of([1, 2, 3, u64(4)]),
     ):
         with pytest.raises(TypeError):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
 
 
 def test_arrays_of_places_keep_each_place() -> None:
@@ -139,13 +139,13 @@ def test_copies_of_other_lengths_trap_and_of_other_types_are_refused() -> None:
     for bad in (
         lambda: array[:].copy_from(b"12345678"),
         lambda: array[0:4].copy_from(Array[u32, 4]()[:]),
-        lambda: array[:].fill(u32(1)),  # type: ignore[arg-type]
+        lambda: array[:].fill(u32(1)),
         lambda: bool(array[:]),
         lambda: array[:] == array[:],
         lambda: array[:].__setitem__(0, 5),
-    ):  # type: ignore[arg-type]
+    ):
         with pytest.raises(TypeError):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
     wipe(array[2:])
 
 
@@ -164,7 +164,7 @@ def test_views_are_read_only() -> None:
         lambda: text("abc"),
     ):
         with pytest.raises((TypeError, AttributeError)):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
     copy = Array[u8, 4]()
     copy[:].copy_from(fixed[:])
     assert repr(copy) == "Array[u8, 4](u8(0x1), u8(0x2), u8(0x3), u8(0x4))"

@@ -239,3 +239,31 @@ def test_a_lock_left_by_a_failed_run_is_not_held_in_the_next() -> None:
             explore(build)
         assert isinstance(found.value.error, ZeroDivisionError)
     assert not FIRST.held
+
+
+def test_nobody_waits_for_a_run_that_is_over_or_from_outside() -> None:
+    def build(ask: bool) -> Scenario:
+        def holds_on() -> None:
+            with FIRST:
+                dmb(Domain.ISH)
+                raise ZeroDivisionError
+
+        def cleans_up() -> None:
+            try:
+                dmb(Domain.ISH)
+                dmb(Domain.ISH)
+            finally:
+                with FIRST:
+                    pass
+
+        def needs_the_lock() -> None:
+            if ask:
+                with FIRST:
+                    pass
+
+        return Scenario(Machine(cpus=2), [holds_on, cleans_up], invariant=needs_the_lock)
+
+    for ask, error in ((False, ZeroDivisionError), (True, LockError)):
+        with pytest.raises(Failed) as found:
+            explore(lambda ask=ask: build(ask))
+        assert isinstance(found.value.error, error)

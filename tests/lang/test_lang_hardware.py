@@ -62,9 +62,9 @@ def test_registers_belong_to_a_cpu() -> None:
         with m.on(1):
             assert (RAW.read(), MADE.read().low) == (u64(5), u8(0))
         assert (RAW.read(), MADE.read().low) == (u64(6), u8(3))
-        for bad in (lambda: RAW.write(u32(1)), lambda: MADE.write(u64(1)), lambda: RAW.write(1)):  # type: ignore[arg-type]
+        for bad in (lambda: RAW.write(u32(1)), lambda: MADE.write(u64(1)), lambda: RAW.write(1)):
             with pytest.raises(TypeError):
-                bad()  # type: ignore[no-untyped-call]
+                bad()
     assert repr(MADE) == "SysReg(S3_7_C15_C15_6)"
 
 
@@ -77,7 +77,7 @@ def test_wrong_registers_are_refused_where_they_are_written() -> None:
         (u64, "OTHER", 3, 7, 15, 15, 7),
     ):
         with pytest.raises(TypeError):
-            SysReg(*arguments)  # type: ignore[type-var]
+            SysReg(*arguments)
     assert SysReg(u64, "S3_7_C15_C15_7", 3, 7, 15, 15, 7).encoding == RAW.encoding
 
 
@@ -120,9 +120,9 @@ def test_devices() -> None:
         for address, message in ((0x0900_0002, "not aligned"), (0x0900_1000, "no device"), (0x4000_0000, "no device")):
             with pytest.raises(MachineError, match=message):
                 mmio_read32(Pa(u64(address)))
-    for bad in (lambda: mmio_read8(u64(1)), lambda: mmio_write8(Pa(u64(1)), u32(1)), lambda: dsb("ish"), lambda: dmb(1)):  # type: ignore[arg-type]
+    for bad in (lambda: mmio_read8(u64(1)), lambda: mmio_write8(Pa(u64(1)), u32(1)), lambda: dsb("ish"), lambda: dmb(1)):
         with pytest.raises(TypeError):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
 
 
 MAINTENANCE = sorted(name for name in lang.__all__ if re.match("(tlbi|dc|ic|at)_", name))

@@ -368,9 +368,6 @@ def test_an_unmapped_page_stays_reachable_until_flushed(m: Machine) -> None:
     assert fault_of(lambda: m.guest_read(IPA)) == (FaultKind.TRANSLATION, 2, 3, IPA)
 
 
-def nothing() -> None: ...
-
-
 @pytest.mark.parametrize(
     ("steps", "clean"),
     [

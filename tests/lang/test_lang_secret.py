@@ -90,12 +90,12 @@ def test_a_secret_decides_nothing() -> None:
         lambda: s ^ u32(1),
         lambda: s ^ True,
         lambda: secret(s),
-        lambda: secret(5),  # type: ignore[type-var]
-        lambda: declassify(u64(1)),  # type: ignore[arg-type]
-        lambda: Secret[bool],  # type: ignore[type-var]
+        lambda: secret(5),
+        lambda: declassify(u64(1)),
+        lambda: Secret[bool],
     ):
         with pytest.raises(TypeError):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
     assert repr(s) == "Secret[u64](..)"
 
 
@@ -114,7 +114,7 @@ def test_secrets_live_in_places() -> None:
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_secret_equal(a: bytes, b: bytes) -> None:
-    left, right = Array[u8, len(a)].of(a)[:], Array[u8, len(b)].of(b)[:]  # type: ignore[misc]
+    left, right = Array[u8, len(a)].of(a)[:], Array[u8, len(b)].of(b)[:]
     if len(a) == len(b):
         assert secret_equal(left, right) is (a == b)
         assert secret_equal(left, left) is True
@@ -131,4 +131,4 @@ def test_secret_equal_of_secret_bytes_and_of_nothing_else() -> None:
     assert secret_equal(hidden[:], Array[u8, 2]()[:]) is False
     for bad in (b"ab", Array[u32, 2]()[:]):
         with pytest.raises(TypeError):
-            secret_equal(hidden[:], bad)  # type: ignore[arg-type]
+            secret_equal(hidden[:], bad)

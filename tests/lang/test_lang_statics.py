@@ -113,7 +113,7 @@ def test_locks_are_taken_in_rising_rank_and_left_on_every_way_out() -> None:
         FIRST.__exit__(None, None, None)
     assert repr(FIRST) == "Lock('first', rank=1)"
     with pytest.raises(TypeError):
-        Lock("x", rank="1")  # type: ignore[arg-type]
+        Lock("x", rank="1")
 
 
 def test_marks_of_statics() -> None:
@@ -128,7 +128,7 @@ def test_marks_of_statics() -> None:
     with pytest.raises(TypeError):
         frozen(table)
     with pytest.raises(TypeError):
-        guarded(table, Vm())  # type: ignore[arg-type]
+        guarded(table, Vm())
 
 
 def test_per_cpu() -> None:
@@ -162,7 +162,7 @@ def test_boot_arrays_without_a_machine() -> None:
     assert (numbers[3], numbers[2]) == (u16(9), u16(0))
     for bad in (lambda: numbers.__setitem__(0, u8(1)), lambda: BootArray(), lambda: numbers[u32(1)]):
         with pytest.raises(TypeError):
-            bad()  # type: ignore[no-untyped-call]
+            bad()
 
 
 class PoolAgainstDict(RuleBasedStateMachine):
@@ -235,7 +235,7 @@ def test_an_instance_of_a_generic_is_an_ordinary_class() -> None:
     assert cls.__dict__["allocate"].__globals__["T"] is Vm
     other: Any = Pool[Cpu, 2]()
     with pytest.raises(TypeError):
-        Pool[Vm]  # type: ignore[type-arg]
+        Pool[Vm]
     assert other.get(Handle[Cpu](u32(0), u32(1))) is None
 
 
@@ -245,9 +245,9 @@ def test_log_renders(x: int) -> None:
     log(Level.INFO, f"ram {u64(x):x} {u64(x):#x} {u64(x):016x} {u64(x)} {True}")
     assert [(Level.INFO, f"ram {x:x} {x:#x} {x:016x} {x} True")] == MESSAGES
     with pytest.raises(TypeError):
-        log("info", "x")  # type: ignore[arg-type]
+        log("info", "x")
     with pytest.raises(TypeError):
-        log(Level.INFO, u64(1))  # type: ignore[arg-type]
+        log(Level.INFO, u64(1))
 
 
 def test_decorators_leave_marks() -> None:
@@ -267,7 +267,7 @@ def test_decorators_leave_marks() -> None:
     with pytest.raises(TypeError):
         holds()
     with pytest.raises(TypeError):
-        entry(two)  # type: ignore[arg-type]
+        entry(two)
 
 
 def test_a_twin_runs_instead() -> None:
@@ -279,8 +279,8 @@ def test_a_twin_runs_instead() -> None:
         return x + 1 + 1
 
     assert slow(u64(1)) == 3
-    assert slow.__wrapped__ is not quick  # type: ignore[attr-defined]
-    assert slow.__wrapped__(u64(1)) == quick(u64(1))  # type: ignore[attr-defined]
+    assert slow.__wrapped__ is not quick
+    assert slow.__wrapped__(u64(1)) == quick(u64(1))
 
 
 def test_unreachable() -> None:

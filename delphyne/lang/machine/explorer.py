@@ -178,27 +178,28 @@ class Schedule:
                     self._give(runner)
                 runner.thread.join()
 
-    def _pause(self, what: str, ready: Callable[[], bool] | None) -> None:
-        if self._over:
-            return
+    def _pause(self, what: str, ready: Callable[[], bool] | None) -> bool:
+        """Give the baton back until it comes again; False at once where the caller is not the program that holds it."""
         runner = self._runners[self.scenario.machine.cpu_number]
-        if runner.thread is not threading.current_thread():
-            return
+        if self._over or runner.thread is not threading.current_thread():
+            return False
         runner.what, runner.ready = what, ready
         self._back.release()
         runner.baton.acquire()
         runner.ready = None
         if self._over:
             raise _Abandoned
+        return True
 
     def point(self, what: str) -> None:
         """The program that runs comes to a place where another may run first."""
         self._pause(what, None)
 
     def wait_until(self, ready: Callable[[], bool], what: str) -> bool:
-        """The program that runs cannot go on before `ready()`."""
+        """The program that runs cannot go on before `ready()`. False for anybody else (an invariant, a run that is over): nobody would wake it."""
         while not ready():
-            self._pause(what, ready)
+            if not self._pause(what, ready):
+                return False
         return True
 
 
