@@ -86,13 +86,14 @@ def parse(path: str) -> ast.Module:
 
 def _import_fault(path: str, error: BaseException) -> diagnostics.Fault:
     """The failure of an import, placed at the deepest line of the file that was running."""
+    if isinstance(error, SyntaxError):
+        file = error.filename or path
+        return _whole_file(file, "E0110", str(error.msg), error.lineno or 0, max(0, (error.offset or 1) - 1))
     line = 0
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == path and frame.lineno:
             line = frame.lineno
     text = str(error) or type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename and error.filename != path:
-        text = f"{error.filename}:{error.lineno}: {error.msg}"
     return _whole_file(path, "E0701", f"running the module's top level failed: {type(error).__name__}: {text}", line)
 
 
