@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a linked image's DWARF: which source line each address belongs to."""
+"""Reads a linked image's DWARF: which source line each address belongs to, and through which inlined calls it got there."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
@@ -53,6 +54,56 @@ def _file_names(header: object) -> dict[int, str]:
     return out
 
 
+class InlinedCalls:
+    """The calls that the optimiser replaced by the callee's body: address ranges, each with the place of the call."""
+
+    def __init__(self, image: Path) -> None:
+        """Read the inlined subroutines of every compile unit."""
+        self._ranges: list[tuple[int, int, int, str, int]] = []
+        with image.open("rb") as stream:
+            dwarf = ELFFile(stream).get_dwarf_info()
+            lists = dwarf.range_lists()
+            for unit in dwarf.iter_CUs():
+                program = dwarf.line_program_for_CU(unit)
+                if program is not None:
+                    top = unit.get_top_DIE()
+                    self._read(top, 0, _file_names(program.header), lists, _number(top, "DW_AT_low_pc") or 0, unit)
+
+    def _read(self, die: Any, depth: int, names: dict[int, str], lists: Any, base: int, unit: Any) -> None:
+        if die.tag == "DW_TAG_inlined_subroutine":
+            place = names.get(die.attributes["DW_AT_call_file"].value, ""), die.attributes["DW_AT_call_line"].value
+            self._ranges += [(low, high, depth, *place) for low, high in _ranges(die, lists, base, unit)]
+        for child in die.iter_children():
+            self._read(child, depth + 1, names, lists, base, unit)
+
+    def at(self, address: int) -> list[tuple[str, int]]:
+        """File and line of each call that was inlined around an instruction, the innermost first."""
+        found = [(depth, file, line) for low, high, depth, file, line in self._ranges if low <= address < high]
+        return [(file, line) for _, file, line in sorted(found, key=lambda item: -item[0])]
+
+
+def _number(die: Any, name: str) -> int | None:
+    found = die.attributes.get(name)
+    return int(found.value) if found is not None else None
+
+
+def _ranges(die: Any, lists: Any, base: int, unit: Any) -> list[tuple[int, int]]:
+    """The addresses of a DIE: one range, or a list of them (DWARF 4, 2.17)."""
+    low, high = _number(die, "DW_AT_low_pc"), _number(die, "DW_AT_high_pc")
+    if low is not None and high is not None:
+        return [(low, high if die.attributes["DW_AT_high_pc"].form == "DW_FORM_addr" else low + high)]
+    offset = _number(die, "DW_AT_ranges")
+    if offset is None or lists is None:
+        return []
+    found = []
+    for entry in lists.get_range_list_at_offset(offset, unit):
+        if hasattr(entry, "base_address"):
+            base = entry.base_address
+        else:
+            found.append((base + entry.begin_offset, base + entry.end_offset))
+    return found
+
+
 class Owners:
     """Which function of the program a source line belongs to."""
 
@@ -73,13 +124,17 @@ class Owners:
 
 
 def returns(image: Path, codes: list[Code], program: tree.Program, trap: str = "__trap") -> list[Return]:
-    """Every return address of the image that has a source line."""
-    table, owners, out = LineTable(image), Owners(program), []
+    """Every return address of the image that has a source line; where calls were inlined around it, once more for each, innermost first.
+
+    Of calls of the trap handler only those inlined around them are listed: the rest is what the trap site says."""
+    table, inlined, owners, out = LineTable(image), InlinedCalls(image), Owners(program), []
     for code in codes:
         for item in code.instructions:
-            if item.mnemonic != "bl" or (item.target is not None and item.target[0] == trap):
+            place = table.at(item.address) if item.mnemonic == "bl" else None
+            if place is None or not place[1]:
                 continue
-            place = table.at(item.address)
-            if place is not None and place[1]:
-                out.append(Return(item.address + 4, place[0], place[1], owners.at(*place) or code.name))
+            places = [place, *inlined.at(item.address)]
+            if item.target is not None and item.target[0] == trap:
+                places = places[1:]
+            out += [Return(item.address + 4, file, line, owners.at(file, line) or code.name) for file, line in places]
     return out

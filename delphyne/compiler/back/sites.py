@@ -18,14 +18,14 @@ Little-endian, between the linker's symbols __sites_start and __sites_end, 4-byt
     file or function, 8 bytes:            u32 offset of its name;  u32 length of its name
     names: UTF-8, not terminated
 
-A return address is what a caller finds in x30: the instruction after the `bl`; its line is that of the call. Calls of the trap handler are
-not listed, since a site says more. Code without debug information has no entries.
+A return address is what a caller finds in x30: the instruction after the `bl`; its line is that of the call. Where calls were inlined around
+it, rows with the same address follow, the innermost call first. Of calls of the trap handler there are only the rows of inlined calls, since
+the trap site says the rest. Code without debug information has no entries.
 """
 
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,11 +99,8 @@ class Table:
         word, file, function = struct.unpack_from("<IHH", self._data, self._sites + SITE_BYTES * number)
         return word >> 24, self._name(self._files, file), word & 0xFFFFFF, self._name(self._functions, function)
 
-    def caller(self, address: int) -> tuple[str, int, str] | None:
-        """File, line and function of the call that returns to `address`, counted from the start of the image."""
-        addresses = [struct.unpack_from("<I", self._data, self._returns + RETURN_BYTES * n)[0] for n in range(self.return_count)]
-        number = bisect_right(addresses, address) - 1
-        if number < 0 or addresses[number] != address:
-            return None
-        _, line, file, function = struct.unpack_from("<IIHH", self._data, self._returns + RETURN_BYTES * number)
-        return self._name(self._files, file), line, self._name(self._functions, function)
+    def callers(self, address: int) -> list[tuple[str, int, str]]:
+        """File, line and function of the call that returns to `address`, counted from the start of the image, and of those inlined around it."""
+        rows = [struct.unpack_from("<IIHH", self._data, self._returns + RETURN_BYTES * n) for n in range(self.return_count)]
+        found = [row for row in rows if row[0] == address]
+        return [(self._name(self._files, file), line, self._name(self._functions, function)) for _, line, file, function in found]

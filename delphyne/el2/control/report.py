@@ -79,6 +79,7 @@ def trap_report(site: u64, a: u64, b: u64, frame: Frame) -> Never:
         else:
             _put_place(table, found)
         console.put_byte(console.NEWLINE)
+        _put_calls(table, frame.elr + 4)
         _put_callers(table, frame.x[29])
     _end()
 
@@ -189,10 +190,28 @@ def _put_near(table: View[u8], address: u64) -> None:
     _put_code_address(address)
     if address >= image.image_text_end().raw or address < image.image_start().raw:
         return
-    found = sites.find_caller(table, _offset(address))
+    row = sites.find_caller(table, _offset(address))
+    if isinstance(row, Err):
+        return
+    found = sites.caller_at(table, row)
     if not isinstance(found, Err):
         console.put_text(text(b", after "))
-        _put_place(table, found)
+        _put_place(table, found.site)
+
+
+def _put_calls(table: View[u8], back: u64) -> bool:
+    """The call that returns to `back`, and those inlined around it, a line each; False where the table has none."""
+    first = sites.find_caller(table, _offset(back))
+    if isinstance(first, Err):
+        return False
+    for i in u64.range(MAX_CALLERS):
+        found = sites.caller_at(table, first + i)
+        if isinstance(found, Err) or found.address != _offset(back):
+            return i != 0
+        console.put_text(text(b"  called  "))
+        _put_place(table, found.site)
+        console.put_byte(console.NEWLINE)
+    return True
 
 
 def _put_callers(table: View[u8], first: u64) -> None:
@@ -208,13 +227,10 @@ def _put_callers(table: View[u8], first: u64) -> None:
             back = load_le64(window, u64(8))
         if back == 0:
             return
-        console.put_text(text(b"  called  "))
-        found = sites.find_caller(table, _offset(back))
-        if isinstance(found, Err):
+        if not _put_calls(table, back):
+            console.put_text(text(b"  called  "))
             _put_code_address(back)
-        else:
-            _put_place(table, found)
-        console.put_byte(console.NEWLINE)
+            console.put_byte(console.NEWLINE)
         if following <= record:
             return
         record = following

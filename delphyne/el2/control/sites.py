@@ -30,6 +30,14 @@ class Site:
 
 
 @value
+class Caller:
+    """A call: the address that it returns to, from the start of the image, and its place."""
+
+    address: u64
+    site: Site
+
+
+@value
 class Rows:
     """One of the table's arrays: offset of its first row, and how many rows there are."""
 
@@ -62,25 +70,44 @@ def find_site(table: View[u8], number: u64) -> Site | Err:
     return Site(u64(load_le16(table, at + 4)), u64(load_le16(table, at + 6)), word & 0xFF_FFFF, word >> 24)
 
 
-def find_caller(table: View[u8], offset: u64) -> Site | Err:
-    """The call that returns to `offset` bytes from the start of the image, or the last one before where none returns there exactly.
+def find_caller(table: View[u8], offset: u64) -> u64 | Err:
+    """The first row of the last call that returns to `offset` bytes from the start of the image, or before.
 
-    NOT_FOUND where no call lies before it."""
+    NOT_FOUND where none does. The rows after it with the same address are the calls inlined around it."""
     rows = _rows(table, u64(24), u64(8), RETURN_BYTES)
     if isinstance(rows, Err):
         return rows
+    found = _rows_below(table, rows, offset, True)
+    if found == 0:
+        return Err.NOT_FOUND
+    address = u64(load_le32(table, rows.at + (found - 1) * RETURN_BYTES))
+    return _rows_below(table, rows, address, False)
+
+
+def _rows_below(table: View[u8], rows: Rows, offset: u64, with_equal: bool) -> u64:
+    """How many rows have a lower address than `offset`, or the same where `with_equal`."""
     low = u64(0)
     high = rows.count
     while low < high:
         middle = low + (high - low) // 2
-        if u64(load_le32(table, rows.at + middle * RETURN_BYTES)) <= offset:
+        address = u64(load_le32(table, rows.at + middle * RETURN_BYTES))
+        if address < offset or (with_equal and address == offset):
             low = middle + 1
         else:
             high = middle
-    if low == 0:
+    return low
+
+
+def caller_at(table: View[u8], row: u64) -> Caller | Err:
+    """A row of the return addresses. NOT_FOUND after the last."""
+    rows = _rows(table, u64(24), u64(8), RETURN_BYTES)
+    if isinstance(rows, Err):
+        return rows
+    if row >= rows.count:
         return Err.NOT_FOUND
-    at = rows.at + (low - 1) * RETURN_BYTES
-    return Site(u64(load_le16(table, at + 8)), u64(load_le16(table, at + 10)), u64(load_le32(table, at + 4)), u64(0))
+    at = rows.at + row * RETURN_BYTES
+    site = Site(u64(load_le16(table, at + 8)), u64(load_le16(table, at + 10)), u64(load_le32(table, at + 4)), u64(0))
+    return Caller(u64(load_le32(table, at)), site)
 
 
 def file_name(table: View[u8], site: Site) -> View[u8]:

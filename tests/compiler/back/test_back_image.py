@@ -142,11 +142,10 @@ def test_sites_name_kind_file_line_and_function(built: image.Built) -> None:
 def test_return_addresses_name_the_line_of_their_call(built: image.Built) -> None:
     table, codes = Table(built.sites), {code.name: code for code in disassembly.read(built.elf)}
     calls = {item.target[0]: item.address for item in codes["entry"].instructions if item.mnemonic == "bl" and item.target}
-    assert table.caller(calls["room.leaf"] + 4) == ("room.py", 22, "entry")
-    assert table.caller(calls["room.leaf"]) is None
+    assert table.callers(calls["room.leaf"] + 4) == [("room.py", 22, "entry")]
+    assert table.callers(calls["room.leaf"]) == []
     start = next(item.address for item in codes["start"].instructions if item.mnemonic == "bl")
-    caller = table.caller(start + 4)
-    assert caller is not None
+    (caller,) = table.callers(start + 4)
     assert (caller[0], caller[2]) == ("start.S", "start")
 
 
