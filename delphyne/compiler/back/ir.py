@@ -21,6 +21,9 @@ from delphyne.compiler.back.target import AARCH64, GENERAL_FEATURES, NATIVE, SIM
 __all__ = ["AARCH64", "NATIVE", "Emitted", "Target", "emit", "emit_ir"]
 
 
+TRAP = "declare void @__trap(i32, i64, i64) #2\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Emitted:
     """A module's text and its trap sites by number."""
@@ -34,8 +37,8 @@ def emit_ir(program: tree.Program, target: Target, *, checked: bool = True, debu
     return emit(program, target, checked=checked, debug=debug).text
 
 
-def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: bool = True, strict_align: bool = False) -> Emitted:
-    """The LLVM IR of a program with its trap sites. `strict_align` avoids unaligned accesses, for code that runs with the MMU off."""
+def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: bool = True, trap: str = TRAP) -> Emitted:
+    """The LLVM IR of a program with its trap sites. `trap` declares or defines the function `__trap` that ends a failed check."""
     unit = Unit(program, target, checked, Debug(FIRST_DEBUG) if debug else None)
     bodies: list[str] = []
     for function in program.functions.values():
@@ -47,8 +50,9 @@ def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: 
     out += _formats(program)
     out += bodies
     out += runtime.definitions(target, set(unit.declared))
-    out += [text.replace("@", quoted(name), 1) for name, text in unit.declared.items() if name not in runtime.defined(target)]
-    out += _attributes(target, strict_align)
+    known = runtime.defined(target) | set(program.functions)
+    out += [text.replace("@", quoted(name), 1) for name, text in unit.declared.items() if name not in known]
+    out += [trap, *_attributes(target)]
     out += ['!0 = !{!"branch_weights", i32 1, i32 2000}', '!1 = !{!"branch_weights", i32 2000, i32 1}', f"!2 = !{{i64 0, i64 {LENGTH_LIMIT}}}"]
     out += [f'{number} = !{{!"{encoding}"}}' for encoding, number in unit.registers.items()]
     if unit.debug is not None:
@@ -61,20 +65,17 @@ def _main_file(program: tree.Program) -> str:
     return files[0] if files else "program"
 
 
-def _attributes(target: Target, strict_align: bool) -> list[str]:
+def _attributes(target: Target) -> list[str]:
     common = 'nounwind "frame-pointer"="non-leaf" "no-jump-tables"="true"'
     general, simd = common, common
     if target.hardware:
-        strict = ",+strict-align" if strict_align else ""
-        general += f' "target-features"="{GENERAL_FEATURES}{strict}" "warn-stack-size"="0"'
+        general += f' "target-features"="{GENERAL_FEATURES}" "warn-stack-size"="0"'
         simd += f' "target-features"="{SIMD_FEATURES}" "warn-stack-size"="0"'
-    trap = "declare void @__trap(i32, i64, i64) #2" if target.hardware else ""
     return [
         f"attributes #0 = {{ {general} }}",
         f"attributes #1 = {{ {simd} }}",
         "attributes #2 = { cold noreturn nounwind }",
         f'attributes #3 = {{ {general} "no-builtins" noinline }}',
-        trap,
     ]
 
 

@@ -8,6 +8,7 @@ IR on stdin and writes the result on stdout. Frame sizes come back on stderr, wh
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import llvmlite.binding as llvm  # type: ignore[import-untyped]
 
 from delphyne.compiler.back.errors import BackError
 from delphyne.compiler.back.target import Target
+from delphyne.compiler.back.tools import ROOT
 
 _FRAME = re.compile(r"stack frame size \((\d+)\) exceeds limit \(0\) in function '([^']+)'")
 
@@ -32,7 +34,8 @@ class Lowered:
 def lower(ir: str, target: Target, *, emit: str = "obj", opt: int = 2) -> Lowered:
     """Run a child over a module. `emit` is `ir`, `asm` or `obj`; `opt` is 0 or 2. Raises BackError with LLVM's reason in one line."""
     command = [sys.executable, "-m", "delphyne.compiler.back.lower", "--triple", target.triple, "--emit", emit, "--opt", str(opt)]
-    result = subprocess.run(command, input=ir.encode(), capture_output=True, check=False)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    result = subprocess.run(command, input=ir.encode(), capture_output=True, check=False, env={**os.environ, "PYTHONPATH": path})
     errors = result.stderr.decode(errors="replace")
     if result.returncode != 0:
         reasons = [line.strip() for line in errors.splitlines() if "error" in line.lower() or "cannot select" in line.lower()]

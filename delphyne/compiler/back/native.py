@@ -156,8 +156,8 @@ class NativeModule:
 
 def load(program: tree.Program, opt: int = 2) -> NativeModule:
     """Compile a program into this process. LLVM may end the process on a module it cannot handle: callers who fear that use a child."""
-    emitted = emit(program, NATIVE, debug=False)
-    text = emitted.text + _SUPPORT + "".join(_wrapper(f) for f in program.functions.values())
+    emitted = emit(program, NATIVE, debug=False, trap=_SUPPORT)
+    text = emitted.text + "".join(_wrapper(f) for f in program.functions.values())
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     try:

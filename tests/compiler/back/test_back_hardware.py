@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from delphyne.compiler import tree
 from delphyne.compiler.back import native
 from delphyne.compiler.back.errors import BackError
-from delphyne.compiler.back.ir import AARCH64, emit_ir
+from delphyne.compiler.back.ir import AARCH64, NATIVE, emit_ir
 from delphyne.compiler.back.lower import lower
 from delphyne.compiler.tree import TrapKind
 from tests.compiler.back.trees import (
@@ -204,3 +205,21 @@ define <16 x i8> @f(<16 x i8> %v) {{
 """
     with pytest.raises(BackError, match=r"^LLVM refused the program: [^\n]*[Cc]annot select[^\n]*$"):
         lower(text, AARCH64)
+
+
+def test_native_modules_can_be_written_as_assembly_too() -> None:
+    made = function("f", [("x", U64)], U64, [ret(tree.Binary(tree.BinOp.ADD, local("x"), const(1), U64, LOC))], exported=True)
+    text = lower(emit_ir(program(made), NATIVE), NATIVE, emit="asm").data.decode()
+    assert "__trap" in text
+
+
+def test_a_builtin_and_a_function_may_name_the_same_assembly() -> None:
+    mask = function("nospec", [("i", U64), ("n", U64)], U64, [], external=True)
+    body: list[tree.Stmt] = [discard(builtin("nospec", [local("x"), const(4)], U64)), ret(call("nospec", [local("x"), const(4)]))]
+    assert "nospec" in _assembly(mask, function("f", [("x", U64)], U64, body, exported=True))
+
+
+@LEVELS
+def test_the_child_finds_its_modules_from_any_folder(opt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lower(emit_ir(program(function("f", [], UNIT, [ret()], exported=True)), AARCH64), AARCH64, opt=opt).data.startswith(b"\x7fELF")
