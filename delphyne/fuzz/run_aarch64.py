@@ -14,29 +14,16 @@ from delphyne.compiler.back.lower import lower
 from delphyne.fuzz.generate import Program
 from delphyne.fuzz.outcome import Outcome, Trapped
 from delphyne.fuzz.run_cpython import place
+from delphyne.fuzz.trees import merged
 
 SUPPORT = Path(__file__).with_name("support.S")
 CALLS = 3
 """Calls that each program takes: make ready, run, checksum."""
 
 
-def merged(parts: Sequence[tree.Program]) -> tree.Program:
-    """One program made of several that have no name in common."""
-    whole = tree.Program({}, {}, [], [])
-    for part in parts:
-        whole.functions.update(part.functions)
-        whole.statics.update(part.statics)
-        whole.exports += part.exports
-    for name in ("run", "checksum"):
-        for symbol, function in whole.functions.items():
-            if symbol.endswith(f".{name}"):
-                function.exported = True
-    return whole
-
-
 def run(programs: Sequence[tuple[str, Program, tree.Program]], folder: Path, opt: int = 2) -> list[Outcome]:
     """The outcome of each (module name, program, compiled program) for its first input. Raises BareError and BackError."""
-    emitted = emit(merged([compiled for _, _, compiled in programs]), AARCH64, debug=False)
+    emitted = emit(merged([(module, compiled) for module, _, compiled in programs]), AARCH64, debug=False)
     code, support = folder / "programs.o", folder / "support.o"
     code.write_bytes(lower(emitted.text, AARCH64, opt=opt).data)
     bare.tool([bare.AS, "-march=armv8-a", "-o", support, SUPPORT])

@@ -4,21 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 
 from delphyne.compiler import tree
-
-
-def nodes(part: object) -> Iterator[object]:
-    """Every node of a tree, types and places included."""
-    if isinstance(part, list | tuple):
-        for item in part:
-            yield from nodes(item)
-    elif is_dataclass(part) and not isinstance(part, tree.Loc):
-        yield part
-        for one in fields(part):
-            if one.name != "ty":
-                yield from nodes(getattr(part, one.name))
+from delphyne.fuzz.trees import nodes
 
 
 def every(program: tree.Program, change: Callable[[object], None]) -> None:
