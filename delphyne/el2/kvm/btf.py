@@ -96,7 +96,7 @@ def find(image: View[u8]) -> Sections | Err:
     It stands at the end of the read-only data, so that the search begins where the PE header says that data begins and runs downward.
     Err.NOT_FOUND where there is none.
     """
-    top = _start_of_data(image)
+    top = _start_of_data(image) & ~u64(15)
     found = _search(image, u64(0), top)
     if isinstance(found, Err):
         return _search(image, top, image.length)
@@ -310,20 +310,30 @@ def _start_of_data(image: View[u8]) -> u64:
 
 
 def _search(image: View[u8], low: u64, high: u64) -> Sections | Err:
-    """The last sound header that begins in `image` from `low` to `high`, at a multiple of 4. Err.NOT_FOUND."""
-    at = high & ~u64(7)
-    while at >= low + 8:
-        at -= 8
-        word = load_le64(image, at)
-        if u32.wrap(word >> 32) == MAGIC:
-            upper = sections_at(image, at + 4)
-            if not isinstance(upper, Err):
-                return upper
-        if u32.wrap(word) == MAGIC:
-            lower = sections_at(image, at)
-            if not isinstance(lower, Err):
-                return lower
+    """The last sound header that begins in `image` from `low`, a multiple of 16, to `high`, at a multiple of 4. Err.NOT_FOUND."""
+    top = high
+    while top > low:
+        stripe = _last_stripe(image[low:top])
+        if stripe is None:
+            return Err.NOT_FOUND
+        for back in u64.range(4):
+            found = sections_at(image, low + stripe + (3 - back) * 4)
+            if not isinstance(found, Err):
+                return found
+        top = low + stripe
     return Err.NOT_FOUND
+
+
+def _last_stripe(window: View[u8]) -> u64 | None:
+    """The last whole 16 bytes that hold the magic at a multiple of 4. This passes over megabytes, so it does little else."""
+    at = window.length & ~u64(15)
+    while at >= 16:
+        at -= 16
+        lower = load_le64(window, at)
+        upper = load_le64(window, at + 8)
+        if u32.wrap(lower) == MAGIC or u32.wrap(lower >> 32) == MAGIC or u32.wrap(upper) == MAGIC or u32.wrap(upper >> 32) == MAGIC:
+            return at
+    return None
 
 
 def _has_record(types: View[u8], at: u64) -> bool:
