@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from delphyne.lang.enums import SizedEnum, width_of
 from delphyne.lang.ints import PLAIN, Integer, stood_for, u8, u16, u32, u64
-from delphyne.lang.meta import ClassMeta, Kind, class_meta, field_annotations
+from delphyne.lang.meta import ClassMeta, Kind, field_annotations
 from delphyne.lang.traps import Trap, TrapKind
 
 
@@ -248,9 +248,3 @@ class Bits64(Bits):
     def raw(self) -> u64:
         """All 64 bits."""
         return self._raw  # type: ignore[no-any-return]
-
-
-def is_bits(cls: Any) -> bool:
-    """Whether `cls` is a class of declared bit fields."""
-    meta = class_meta(cls) if isinstance(cls, type) else None
-    return meta is not None and meta.kind is Kind.BITS
