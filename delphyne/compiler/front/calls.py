@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import types as python_types
 from typing import Any
 
 from delphyne.compiler import tree
@@ -98,13 +97,9 @@ def _of_entity(ctx: Context, obj: Any, node: ast.Call) -> Operand:
         if issubclass(obj, ArrayOf):
             raise ctx.fault(node, "E0304", f"{obj.__name__} is built inside an expression")
         raise ctx.fault(node.func, "E0214", f"`{obj.__name__}` cannot be built in a function")
-    function = obj
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    if isinstance(function, python_types.FunctionType):
-        info = ctx.builder.function_of(function)
-        if info is not None:
-            return of_function(ctx, info, [], node)
+    info = ctx.builder.function_of(obj)
+    if info is not None:
+        return of_function(ctx, info, [], node)
     shown = ast.unparse(node.func)
     raise ctx.fault(node.func, "E0214", f"`{shown}` cannot be called in a function of the language")
 

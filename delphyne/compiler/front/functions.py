@@ -75,6 +75,16 @@ def _decorator_name(node: ast.expr) -> str:
     return target.attr if isinstance(target, ast.Attribute) else target.id if isinstance(target, ast.Name) else "?"
 
 
+def unwrapped(function: Any) -> Any:
+    """The function that was written, under what `@twin` put around it, with the marks that decorators left on the outside."""
+    outside = function
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    if function is not outside and hasattr(outside, "__delphyne__"):
+        function.__delphyne__ = outside.__delphyne__
+    return function
+
+
 def make(builder: Builder, function: Any, module: Module, node: ast.FunctionDef, owner: Record | None, static: bool, name: str) -> FunctionInfo:
     """Reads the signature. Faults are reported and leave the function `broken`."""
     meta = function_meta(function) if hasattr(function, "__delphyne__") else FunctionMeta()

@@ -111,6 +111,8 @@ def reference(place: tree.Place, ty: Any, loc: tree.Loc) -> tree.Expr:
 def constant(ctx: Context, number: int, ty: Any, node: ast.expr) -> Value:
     """A literal of the width of `ty`."""
     plain = ty.item if isinstance(ty, types.SecretT) else ty
+    if ty is types.NONE:
+        raise ctx.fault(node, "E0501", "the other operand is None here")
     if not isinstance(plain, tree.IntT):
         raise ctx.fault(node, "E0201", f"{number} stands where {types.show(ty)} is expected")
     if not 0 <= number < 1 << plain.bits:

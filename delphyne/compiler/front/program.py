@@ -147,8 +147,7 @@ class Builder:
 
     def function_of(self, function: Any) -> FunctionInfo | None:
         """The signature of a plain function; None where it cannot be compiled."""
-        while hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+        function = functions.unwrapped(function)
         if not isinstance(function, python_types.FunctionType):
             return None
         module = self.module_of(function)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from delphyne.compiler import tree
 from delphyne.compiler.front import diagnostics, hints, types
+from delphyne.compiler.front.functions import FunctionInfo, unwrapped
 from delphyne.lang.bitfields import BitField
 from delphyne.lang.enums import SizedEnum, width_of
 from delphyne.lang.meta import Kind, class_meta, field_annotations
 
 if TYPE_CHECKING:
-    from delphyne.compiler.front.functions import FunctionInfo
     from delphyne.compiler.front.program import Builder
 
 
@@ -174,8 +174,7 @@ class Records:
             kind, function = "property", member.fget
         elif isinstance(member, staticmethod):
             kind, function = "static", member.__func__
-        while hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+        function = unwrapped(function)
         if not isinstance(function, python_types.FunctionType):
             return None
         if function.__module__ != record.cls.__module__:

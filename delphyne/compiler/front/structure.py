@@ -16,14 +16,14 @@ LANG = "delphyne.lang"
 
 ARROWS: dict[str, frozenset[str]] = {
     "entry": frozenset({"kvm", "guest", "control", "sealing", "memory", "arch"}),
-    "kvm": frozenset({"guest", "sealing", "memory", "control", "arch"}),
-    "guest": frozenset({"sealing", "memory", "control", "arch"}),
-    "control": frozenset({"memory", "arch"}),
-    "sealing": frozenset({"memory", "control", "arch"}),
-    "memory": frozenset({"control", "arch"}),
+    "kvm": frozenset({"guest", "sealing", "memory", "arch"}),
+    "guest": frozenset({"sealing", "memory", "arch"}),
+    "control": frozenset({"arch"}),
+    "sealing": frozenset({"memory", "arch"}),
+    "memory": frozenset({"arch"}),
     "arch": frozenset(),
 }
-"""Which other rooms each room may import."""
+"""Which other rooms each room may import: those at the end of its arrows, and those behind them."""
 
 _PYTHON = frozenset({"__future__", "typing", "collections.abc"})
 """Modules that name types for the Python that runs when the program is built."""

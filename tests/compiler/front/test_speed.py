@@ -86,7 +86,10 @@ def test_ten_thousand_lines_are_checked_in_three_seconds(tmp_path: Path) -> None
         number += 1
     path = tmp_path / "speed.py"
     path.write_text(text, encoding="utf-8")
-    script = "import sys, time; from delphyne.compiler.front import check_paths; found = check_paths(sys.argv[1:]); print(len(found), time.process_time())"
+    script = (
+        "import sys, time; from delphyne.compiler.front import check_paths; "
+        "found = check_paths(sys.argv[1:]); print(len(found), time.process_time())"
+    )
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60)
     count, seconds = done.stdout.split()
