@@ -24,7 +24,8 @@ from __future__ import annotations
 from typing import Final
 
 from delphyne.lang import (
-    Array, AtomicU32, AtomicU64, Bits16, Enum8, Enum32, Handle, Lock, Pa, Pool, Secret, bits, entry, frozen, guarded, struct, u8, u16, u32, u64, value,
+    Array, AtomicU32, AtomicU64, Bits16, Enum8, Enum32, Handle, Lock, Pa, Pool, Secret, bits, entry, frozen, guarded, struct, u8, u16, u32, u64,
+    value,
 )
 
 
