@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import sys
 import types as python_types
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from delphyne.compiler import tree
-from delphyne.compiler.front import diagnostics, hints, source
+from delphyne.compiler.front import diagnostics, functions, hints, source
 from delphyne.compiler.front.diagnostics import Diagnostic, Refused
 from delphyne.compiler.front.program import Builder
 
@@ -89,7 +88,7 @@ def _check_module(builder: Builder, module: source.Module) -> None:
         if name in build_time:
             continue
         obj = vars(module.py).get(name)
-        function = inspect.unwrap(obj) if callable(obj) else None
+        function = functions.unwrapped(obj)
         if isinstance(function, python_types.FunctionType) and function.__module__ == module.name:
             _check_function(builder, function)
 
