@@ -286,16 +286,20 @@ def test_roots_decide_what_is_compiled(tmp_path: Path) -> None:
 
 
 def test_functions_that_run_at_build_time_are_left_alone(tmp_path: Path) -> None:
-    text = "def _table():\n    return [i * i for i in range(4)]\n\nSQUARES: Final = constant(Array[u64, 4].of(_table()))\n\n"
-         "def f() -> u64:\n    return SQUARES[2]"
+    text = (
+        "def _table():\n    return [i * i for i in range(4)]\n\nSQUARES: Final = constant(Array[u64, 4].of(_table()))\n\n"
+        "def f() -> u64:\n    return SQUARES[2]"
+    )
     program = _compile(tmp_path, text)
     (static,) = [one for name, one in program.statics.items() if name.endswith("SQUARES")]
     assert static.init == [0, 1, 4, 9]
 
 
 def test_a_twin_is_compiled_as_it_is_written(tmp_path: Path) -> None:
-    text = "from delphyne.lang import twin\n\ndef quick(x: u64) -> u64:\n    return x\n\n@cold\n@twin(fast=quick)\ndef f(x: u64) -> u64:\n"
-         "    return x + 0"
+    text = (
+        "from delphyne.lang import twin\n\ndef quick(x: u64) -> u64:\n    return x\n\n@cold\n@twin(fast=quick)\ndef f(x: u64) -> u64:\n"
+        "    return x + 0"
+    )
     function = _compile(tmp_path, text).functions["lowering.f"]
     assert TEXT.block(function.body) == "return (x + 0:u64)"
     assert function.cold
