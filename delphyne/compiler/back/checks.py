@@ -21,6 +21,8 @@ SHF_ALLOC, PF_X, PF_W = 2, 1, 2
 _RELATIVE = {0, 256, *range(260, 263), *range(273, 281), *range(282, 287), 299, 314}
 """Relocations of the AArch64 ELF specification that stay right when the image moves by whole pages: NONE, PREL*, ADR_PREL_*, the low twelve
 bits (ADD_ABS_LO12_NC, LDST*_ABS_LO12_NC), TSTBR14, CONDBR19, JUMP26, CALL26, PLT32."""
+_CLONE = re.compile(r"\.(?:specialized|part|llvm)\.\d+$")
+"""What LLVM appends to a function's name where it makes another one of it."""
 _SIMD = re.compile(r"(?<![\w.])[vqdshb](?:[12]?[0-9]|3[01])(?:\.\w+)?(?:\[\d+\])?(?![\w.])")
 _MMIO = re.compile(r"(?:^|\.)mmio_(?:read|write)(?:8|16|32|64)$")
 
@@ -72,7 +74,7 @@ def simd_registers(codes: Iterable[Code], allowed: set[str]) -> list[str]:
     """Uses of SIMD or floating-point registers outside the functions that may."""
     out = []
     for code in codes:
-        if code.name in allowed:
+        if _CLONE.sub("", code.name) in allowed:
             continue
         for item in code.instructions:
             # An operand with a symbol is an address: a branch to b28 touches no register of that name.

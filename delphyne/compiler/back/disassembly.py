@@ -32,6 +32,10 @@ class Code:
     address: int
     instructions: list[Instruction] = field(default_factory=list)
 
+    def shape(self) -> tuple[str, list[tuple[int, str]]]:
+        """Name, addresses and mnemonics: what no change of data addresses can change."""
+        return self.name, [(item.address, item.mnemonic) for item in self.instructions]
+
     def calls(self) -> set[str]:
         """Symbols that this one calls, or leaves for by a branch."""
         return {item.target[0] for item in self.instructions if item.target is not None and item.target[0] != self.name and _is_branch(item.mnemonic)}

@@ -68,18 +68,38 @@ class InlinedCalls:
                 if program is not None:
                     top = unit.get_top_DIE()
                     self._read(top, 0, _file_names(program.header), lists, _number(top, "DW_AT_low_pc") or 0, unit)
+        self._cut()
 
     def _read(self, die: Any, depth: int, names: dict[int, str], lists: Any, base: int, unit: Any) -> None:
         if die.tag == "DW_TAG_inlined_subroutine":
             place = names.get(die.attributes["DW_AT_call_file"].value, ""), die.attributes["DW_AT_call_line"].value
-            self._ranges += [(low, high, depth, *place) for low, high in _ranges(die, lists, base, unit)]
+            self._ranges += [(low, high, depth, *place) for low, high in _ranges(die, lists, base, unit) if low < high]
         for child in die.iter_children():
             self._read(child, depth + 1, names, lists, base, unit)
 
+    def _cut(self) -> None:
+        """Cut the address space where a range begins or ends; between two cuts the same calls are inlined everywhere."""
+        events = sorted([(item[0], True, item) for item in self._ranges] + [(item[1], False, item) for item in self._ranges])
+        self._cuts: list[int] = []
+        self._inside: list[list[tuple[str, int]]] = []
+        active: list[tuple[int, int, int, str, int]] = []
+        for address, begins, item in events:
+            if begins:
+                active.append(item)
+            else:
+                active.remove(item)
+            innermost_first = sorted(active, key=lambda one: -one[2])
+            calls = [(file, line) for *_, file, line in innermost_first]
+            if self._cuts and self._cuts[-1] == address:
+                self._inside[-1] = calls
+            else:
+                self._cuts.append(address)
+                self._inside.append(calls)
+
     def at(self, address: int) -> list[tuple[str, int]]:
         """File and line of each call that was inlined around an instruction, the innermost first."""
-        found = [(depth, file, line) for low, high, depth, file, line in self._ranges if low <= address < high]
-        return [(file, line) for _, file, line in sorted(found, key=lambda item: -item[0])]
+        index = bisect_right(self._cuts, address) - 1
+        return self._inside[index] if index >= 0 else []
 
 
 def _number(die: Any, name: str) -> int | None:

@@ -190,6 +190,8 @@ def test_simd_registers_are_seen(operands: str) -> None:
     code = disassembly.Code("room.f", 0, [disassembly.Instruction(0, "op", operands, None)])
     assert checks.simd_registers([code], set())
     assert not checks.simd_registers([code], {"room.f"})
+    code.name = "room.f.specialized.1"
+    assert not checks.simd_registers([code], {"room.f"})
 
 
 @pytest.mark.parametrize("operands", ["x0, x1, #0xd0", "100 <b1+0x4>", "s3_4_c1_c1_0, x0", "x0, tpidr_el2", "w0, [sp, #8]", "wzr, xzr"])
