@@ -119,7 +119,7 @@ class Integer:
         return made
 
     def __mul__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         total = self._v * number
@@ -130,7 +130,7 @@ class Integer:
         return made
 
     def __floordiv__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         if number == 0:
@@ -140,7 +140,7 @@ class Integer:
         return made
 
     def __mod__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         if number == 0:
@@ -150,7 +150,7 @@ class Integer:
         return made
 
     def __lshift__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         if number >= self.BITS:
@@ -160,7 +160,7 @@ class Integer:
         return made
 
     def __rshift__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         if number >= self.BITS:
@@ -180,7 +180,7 @@ class Integer:
     __rand__ = __and__
 
     def __or__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         made = _new(type(self))
@@ -190,7 +190,7 @@ class Integer:
     __ror__ = __or__
 
     def __xor__(self, other: Self | int) -> Self:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         if number is None:
             return NotImplemented
         made = _new(type(self))
@@ -251,15 +251,15 @@ class Integer:
         return NotImplemented if number is None else self._v < number
 
     def __le__(self, other: Self | int) -> bool:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         return NotImplemented if number is None else self._v <= number
 
     def __gt__(self, other: Self | int) -> bool:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         return NotImplemented if number is None else self._v > number
 
     def __ge__(self, other: Self | int) -> bool:
-        number = self._operand(other)
+        number = other._v if type(other) is type(self) else self._operand(other)
         return NotImplemented if number is None else self._v >= number
 
     def __hash__(self) -> int:
