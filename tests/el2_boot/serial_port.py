@@ -18,8 +18,12 @@ class SerialPort:
         self.kind, self.busy, self.shift, self.wide = kind, busy, shift, wide
         self.left = busy
         self.sent = b""
+        self.control = 0x128
+        """The Cadence control register after reset: both directions off."""
 
     def read(self, offset: int, size: int) -> int:
+        if self.kind is UartKind.CADENCE and offset == 0:
+            return self.control
         status, bit, means_ready = {
             UartKind.PL011: (0x18, 1 << 5, False),
             UartKind.NS16550: (5 << self.shift, 1 << 5, True),
@@ -33,7 +37,11 @@ class SerialPort:
 
     def write(self, offset: int, size: int, value: int) -> None:
         data = {UartKind.PL011: 0, UartKind.NS16550: 0, UartKind.CADENCE: 0x30, UartKind.IMX: 0x40}[self.kind]
+        if self.kind is UartKind.CADENCE and offset == 0:
+            self.control = value
+            return
         assert (offset, size) == (data, 4 if self.wide else 1)
+        assert self.kind is not UartKind.CADENCE or self.control & 0x30 == 0x10, "the transmitter is off"
         assert self.left == 0, "a byte was sent to a full port"
         self.left = self.busy
         self.sent += bytes([value])

@@ -23,6 +23,9 @@ NS16550_THR: Final = u64(0)
 NS16550_LSR: Final = u64(5)
 NS16550_LSR_THRE: Final = u32(1 << 5)
 
+CADENCE_CR: Final = u64(0x00)
+CADENCE_CR_TX_EN: Final = u32(1 << 4)
+CADENCE_CR_TX_DIS: Final = u32(1 << 5)
 CADENCE_SR: Final = u64(0x2C)
 CADENCE_FIFO: Final = u64(0x30)
 CADENCE_SR_TXFULL: Final = u32(1 << 4)
@@ -166,6 +169,14 @@ def _is_ready(port: Uart) -> bool:
             return status & IMX_UTS_TXFULL == 0
         case UartKind.NONE:
             return False
+
+
+def enable(port: Uart) -> None:
+    """Turns a transmitter on that is off. Only a Cadence port is ever found so: it is off after reset where no firmware has used it."""
+    if port.kind is UartKind.CADENCE:
+        control = mmio_read32(port.base + CADENCE_CR)
+        if control & (CADENCE_CR_TX_EN | CADENCE_CR_TX_DIS) != CADENCE_CR_TX_EN:
+            mmio_write32(port.base + CADENCE_CR, (control & ~CADENCE_CR_TX_DIS) | CADENCE_CR_TX_EN)
 
 
 def put(port: Uart, byte: u8) -> None:

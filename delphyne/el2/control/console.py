@@ -29,8 +29,9 @@ CONSOLE: Final = frozen(Console())
 
 @boot
 def use_port(port: uart.Uart) -> None:
-    """Chooses the port. Its registers are mapped from now on."""
+    """Chooses the port, whose registers are mapped from now on, and has it send."""
     CONSOLE.port = port
+    uart.enable(port)
 
 
 def put_byte(byte: u8) -> None:
