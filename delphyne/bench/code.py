@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +134,17 @@ def results_differ(subject: Subject, one: Outcome, other: Outcome) -> bool:
     return one.dump != other.dump if subject.dump else one.numbers[0] != other.numbers[0]
 
 
+def agree(checked: Mapping[str, Outcome], unchecked: Mapping[str, Outcome], c: Mapping[str, Outcome]) -> None:
+    """Raise BareError where two sides of a subject, or the two ways of an algorithm, computed different things."""
+    for subject in AGAINST_C:
+        for side in (unchecked, c):
+            if results_differ(subject, checked[subject.name], side[subject.name]):
+                raise bare.BareError(f"{subject.name}: compiled Python and its twin computed different things")
+    for subject, general in zip(BY_EXTENSIONS, AGAINST_C, strict=False):
+        if results_differ(subject, checked[subject.name], checked[general.name]):
+            raise bare.BareError(f"{subject.name}: the crypto extensions computed something else than general registers")
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Instructions of each subject by name."""
@@ -152,13 +163,7 @@ def count(folder: Path) -> Counts:
     checked = measure(folder, "checked", [checked_object], every, python=True)
     unchecked = measure(folder, "unchecked", [python_object(folder, checked=False)], AGAINST_C, python=True)
     c = measure(folder, "c", c_objects(folder), AGAINST_C, python=False)
-    for subject in AGAINST_C:
-        for side in (unchecked, c):
-            if results_differ(subject, checked[subject.name], side[subject.name]):
-                raise bare.BareError(f"{subject.name}: compiled Python and its twin computed different things")
-    for subject, general in zip(BY_EXTENSIONS, AGAINST_C, strict=False):
-        if results_differ(subject, checked[subject.name], checked[general.name]):
-            raise bare.BareError(f"{subject.name}: the crypto extensions computed something else than general registers")
+    agree(checked, unchecked, c)
     sizes = bare.tool(["aarch64-linux-gnu-size", checked_object]).splitlines()[1].split()
     return Counts(
         {name: outcome.instructions for name, outcome in checked.items()},
