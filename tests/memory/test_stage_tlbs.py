@@ -71,11 +71,13 @@ def test_unmapping_a_page_of_a_block_leaves_its_neighbours() -> None:
             assert everywhere(machine, 4 * GIGA + page * PAGE) == [HELD + page * PAGE] * 2
 
 
-def test_rights_that_were_taken_are_gone_at_once() -> None:
+@pytest.mark.parametrize("size", [2 * PAGE, MEGA2])
+def test_rights_that_were_taken_are_gone_at_once(size: int) -> None:
+    """Also where nothing had to be split, which flushes too."""
     with machine_with_pools(cpus=2) as machine:
         space = new_space()
         use(machine, space)
-        map_at(space, 4 * GIGA, HELD, MEGA2)
+        map_at(space, 4 * GIGA, HELD, size)
         with machine.on(1):
             machine.guest_write(4 * GIGA, 1)
         assert stage2.protect(space, Ipa(u64(4 * GIGA)), u64(PAGE), Rights(True, False, False)) is None

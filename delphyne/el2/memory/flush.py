@@ -45,6 +45,7 @@ def el2_address(va: Va) -> None:
 
 def _enter(tables: Vttbr) -> Vttbr:
     """Make `tables` current, since the operations on stage 2 act on the current VMID; returns what was."""
+    # EL1's regime is out of context here and nothing walks it but an AT instruction, so that VTCR_EL2 and EL1's registers can stay.
     before = VTTBR_EL2.read()
     if before != tables:
         VTTBR_EL2.write(tables)
