@@ -79,6 +79,84 @@ def check(
     raise typer.Exit(1 if diagnostics else 0)
 
 
+@app.command("compile")
+def compile_file(
+    file: Annotated[Path, typer.Argument(help="A Python file of the language.")],
+    emit: Annotated[Emit, typer.Option(help="What to write.")] = Emit.obj,
+    target: Annotated[TargetName, typer.Option(help="native: callable from CPython on this machine.")] = TargetName.aarch64,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where; beside the file where it is not given, `-` for stdout.")] = None,
+    opt: Annotated[int, typer.Option(help="0 or 2.", min=0, max=2)] = 2,
+) -> None:
+    """Compile one file: LLVM IR, assembly or an object. A refused program leaves no file behind."""
+    from delphyne.compiler.back.ir import AARCH64, NATIVE, emit_ir
+    from delphyne.compiler.back.lower import lower
+    from delphyne.compiler.front import compile_paths
+
+    program = compile_paths(_existing([file]))
+    chosen = NATIVE if target is TargetName.native else AARCH64
+    data = lower(emit_ir(program, chosen), chosen, emit=emit.value, opt=opt).data
+    if out is not None and str(out) == "-":
+        sys.stdout.buffer.write(data)
+        return
+    place = out or file.with_suffix({Emit.ir: ".ll", Emit.asm: ".s", Emit.obj: ".o"}[emit])
+    place.write_bytes(data)
+    typer.echo(f"{place}: {len(data)} bytes")
+
+
+@app.command()
+def build() -> None:
+    """Make build/delphyne.elf and build/delphyne.img."""
+    from delphyne.board.host import build as build_image
+
+    built = build_image()
+    typer.echo(f"{os.path.relpath(built.image)} and {os.path.relpath(built.elf)}")
+
+
+@app.command()
+def demo() -> None:
+    """Boot EL2 alone, without a host: its self-tests, a small program at EL1, and the report of a deliberate trap."""
+    from delphyne.board.demo import run_demo
+
+    raise typer.Exit(run_demo(BUILD))
+
+
+@app.command()
+def run(
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    smp: Annotated[int, typer.Option(help="CPUs.", min=1)] = 2,
+    memory: Annotated[int, typer.Option(help="RAM in MiB.", min=64)] = 1024,
+    gic: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 3,
+    append: Annotated[str, typer.Option(help="More of the kernel's command line.")] = "",
+    plain: Annotated[bool, typer.Option("--plain", help="The same host without Delphyne, its kernel at EL2.")] = False,
+    graphics: Annotated[bool, typer.Option("--graphics", help="A display by SPICE.")] = False,
+    gdb: Annotated[bool, typer.Option("--gdb", help="Wait for gdb at port 1234 before the first instruction.")] = False,
+) -> None:
+    """Boot a stock Debian kernel above Delphyne and give its shell."""
+    from delphyne.board.host import Host, interactive
+    from delphyne.board.qemu import Machine
+
+    machine = Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic)
+    host = Host(kernel=kernel, machine=machine, arguments=append, plain=plain, graphics=graphics)
+    raise typer.Exit(interactive(host, gdb_port=1234 if gdb else None))
+
+
+@app.command()
+def gdb() -> None:
+    """Boot EL2 alone, stopped, with gdb-multiarch on it and its Python source."""
+    from delphyne.board.demo import gdb_demo
+
+    raise typer.Exit(gdb_demo(BUILD))
+
+
+@app.command()
+def profile(kernel: Annotated[Path, typer.Argument(help="An arm64 vmlinuz.")], json: Json = False) -> None:
+    """Say what EL2 will find in a kernel: layouts and call numbers, or why it cannot be served."""
+    from delphyne.kernel.profile import main as run_profile
+
+    raise typer.Exit(run_profile([str(kernel), *(["--json"] if json else [])]))
+
+
 @app.command()
 def explain(code: Annotated[str, typer.Argument(help="A number such as E0201.")]) -> None:
     """Say what a refusal means, why it is refused and what to write instead."""
@@ -131,12 +209,26 @@ def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everythin
     raise typer.Exit(run_stages(NIGHTLY if nightly else QUICK))
 
 
+def _user_errors() -> tuple[type[Exception], ...]:
+    """What the rooms raise for people. Imported late: `check` needs none of the compiler."""
+    from delphyne.board.debian import PackageError
+    from delphyne.board.qemu import BoardError
+    from delphyne.compiler.back.errors import BackError
+    from delphyne.compiler.front import Refused
+    from delphyne.kernel.profile import ProfileError
+
+    return (PackageError, BoardError, BackError, Refused, ProfileError)
+
+
 def main() -> None:
     """Entry of the console script."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         app()
     except UserError as error:
+        typer.echo(f"delphyne: {error}", err=True)
+        raise SystemExit(1) from None
+    except _user_errors() as error:
         typer.echo(f"delphyne: {error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
