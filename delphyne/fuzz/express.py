@@ -482,7 +482,7 @@ class Expressions(Scope):
         if not found:
             return None
         root, path, length = choices.pick(found)
-        text = self.walk(root, path, 0)
+        text = self.walk(root, path, depth)
         if length is None and choices.chance(50):
             return text
         return f"{text}[{self._ends(length, depth)}]"

@@ -54,7 +54,7 @@ class Memory(Calls):
                 return False
             self.write(f"{text}.fill({self.expression(array.item, 2)})")
             return False
-        target = self.slice(Slice(array.item, True), 1)
+        target = self.slice(Slice(array.item, True), 2)
         if target is None:
             return self.store()
         if kind == 2:
@@ -64,7 +64,7 @@ class Memory(Calls):
 
     def _copy_slice(self, target: str, item: Shape) -> bool:
         choices = self.choices
-        source = self.slice(Slice(item, False), 1)
+        source = self.slice(Slice(item, False), 2)
         if source is None:
             return self.store()
         if choices.chance(RISK):
@@ -85,7 +85,7 @@ class Memory(Calls):
     def store_bytes(self) -> bool:
         """store_be and store_le."""
         choices = self.choices
-        target = self.slice(Slice(U8, True), 1)
+        target = self.slice(Slice(U8, True), 2)
         if target is None:
             return self.store()
         shape = choices.pick(INTS[1:])

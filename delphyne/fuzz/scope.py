@@ -110,7 +110,7 @@ class Scope:
         if not found:
             return None
         root, path = self.choices.pick(found)
-        return self.walk(root, path, 1)
+        return self.walk(root, path, 2)
 
     def index(self, length: int | None, text: str, depth: int) -> str:
         """An index for an array of `length`, or for the slice `text` where that is None."""

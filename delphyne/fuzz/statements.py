@@ -49,6 +49,7 @@ class Statements(Memory):
             (14, self.declare_scalar),
             (8, self.assign_local),
             (2, self.declare_on_both_ways),
+            (3, self.exchange),
             (14, self.store),
             (12, self.update),
             (5, self.declare_place),

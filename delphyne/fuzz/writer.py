@@ -195,7 +195,22 @@ class Writer(Expressions):
 
     def place(self, wanted: Callable[[Path], bool]) -> tuple[str, Path] | None:
         """A part that may be stored to."""
-        return self.reach(lambda path: path.writable and wanted(path), DEPTH - 1)
+        called = self.answered_place(wanted) if self.choices.chance(12) else None
+        return called or self.reach(lambda path: path.writable and wanted(path), DEPTH - 1)
+
+    def answered_place(self, wanted: Callable[[Path], bool]) -> tuple[str, Path] | None:
+        """A part of what a function answers a reference to."""
+        found = [
+            (routine, path)
+            for routine in self.routines(lambda routine: is_place(routine.result))
+            for path in paths(routine.result)
+            if path.writable and wanted(path)
+        ]
+        if not found:
+            return None
+        routine, path = self.choices.pick(found)
+        text = self.call(routine, DEPTH - 1)
+        return (self.walk(text, path, 1), path) if text is not None else None
 
     def store(self) -> bool:
         """place = .."""
@@ -214,6 +229,23 @@ class Writer(Expressions):
         text, path = found
         assert isinstance(path.target, Int)
         self.write(f"{text} {self.operation(path.target)}")
+        return False
+
+    def exchange(self) -> bool:
+        """Two things of one type take each other's values: a, b = b, a."""
+        shape = self.scalar_shape()
+        locals_ = [variable.name for variable in self.scope if variable.shape == shape and not variable.fixed and variable.name[0] in "vi"]
+        targets: list[str] = []
+        for _ in range(2):
+            found = self.place(lambda path: path.target == shape) if self.choices.below(2) else None
+            if found is not None:
+                targets.append(found[0])
+            elif locals_:
+                targets.append(self.choices.pick(locals_))
+        if len(targets) < 2:
+            return self.assign_local()
+        values = [self.expression(shape, 2), targets[0]] if self.choices.chance(40) else targets[::-1]
+        self.write(f"{', '.join(targets)} = {', '.join(values)}")
         return False
 
     def declare_on_both_ways(self) -> bool:
@@ -289,7 +321,9 @@ class Writer(Expressions):
         if not found:
             return self.declare_place()
         root, path = choices.pick(found)
-        name = self.fresh("r")
-        self.write(f"{name} = {self.walk(root, path, 2)}")
+        name, text = self.fresh("r"), self.walk(root, path, 2)
+        if choices.chance(20):
+            text = f"{text} if {self.boolean(2)} else {self.reference(path.target)}"
+        self.write(f"{name} = {text}")
         self.declare(name, path.target)
         return False
