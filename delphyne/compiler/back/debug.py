@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debug information as LLVM metadata, from which LLVM writes DWARF.
 
-A function's name in DWARF is its Python name, its linkage name the full symbol. Bit-field types become structures with bit members, so that
+A function's name in DWARF is its Python name, its linkage name the full symbol, so that gdb tells functions of one name apart. Types and
+statics have their Python names alone, since gdb takes a dot in an expression for a field. Bit-field types become structures with bit members, so that
 gdb prints a register by its fields; references become pointers; a slice becomes a pointer and a length. Locals are described at their stack
 slots, and LLVM follows the values where optimisation takes them. Locals that the compiler made are not shown.
 """
 
 from __future__ import annotations
+
+import re
 
 from delphyne.compiler import tree
 from delphyne.compiler.back import layout
@@ -24,6 +27,11 @@ def short_name(symbol: str) -> str:
     if len(parts) > 1 and parts[-2].lstrip("_")[:1].isupper():
         return ".".join(parts[-2:])
     return parts[-1]
+
+
+def _type_name(name: str) -> str:
+    """A type's name, and those of its parameters, without their modules."""
+    return re.sub(r"(?:\w+\.)+(?=\w)", "", name)
 
 
 def _text(value: str) -> str:
@@ -97,13 +105,13 @@ class Debug:
             for name, high, low in ty.fields
         ]
         return self._intern(
-            f"!DICompositeType(tag: DW_TAG_structure_type, name: {_text(ty.name)}, size: {ty.bits}, elements: !{self._list(members)})"
+            f"!DICompositeType(tag: DW_TAG_structure_type, name: {_text(_type_name(ty.name))}, size: {ty.bits}, elements: !{self._list(members)})"
         )
 
     def _enumeration(self, ty: tree.EnumT) -> int:
         members = [self._intern(f"!DIEnumerator(name: {_text(name)}, value: {value}, isUnsigned: true)") for name, value in ty.members]
         return self._intern(
-            f"!DICompositeType(tag: DW_TAG_enumeration_type, name: {_text(ty.name)}, baseType: !{self._base(f'u{ty.bits}', ty.bits)}, "
+            f"!DICompositeType(tag: DW_TAG_enumeration_type, name: {_text(_type_name(ty.name))}, baseType: !{self._base(f'u{ty.bits}', ty.bits)}, "
             f"size: {ty.bits}, elements: !{self._list(members)})"
         )
 
@@ -134,7 +142,7 @@ class Debug:
             case tree.BitsT():
                 return self._bit_fields(ty)
             case tree.ValueT() | tree.StructT():
-                return self._record(ty.name, ty, [name for name, _ in ty.fields])
+                return self._record(_type_name(ty.name), ty, [name for name, _ in ty.fields])
             case tree.TupleT():
                 return self._record("", ty, [f"item{index}" for index in range(len(ty.items))])
             case tree.OptionT():
@@ -208,7 +216,7 @@ class Debug:
     def static(self, static: tree.Static) -> str:
         """What a global's definition ends with."""
         variable = self._add(
-            f"distinct !DIGlobalVariable(name: {_text(short_name(static.symbol))}, linkageName: {_text(static.symbol)}, scope: !{self._unit}, "
+            f"distinct !DIGlobalVariable(name: {_text(short_name(static.symbol))}, scope: !{self._unit}, "
             f"file: !{self._file(static.loc.file)}, line: {static.loc.line}, type: !{self.type(static.ty)}, isLocal: false, isDefinition: true)"
         )
         node = self._add(f"!DIGlobalVariableExpression(var: !{variable}, expr: !DIExpression())")

@@ -17,11 +17,12 @@ from delphyne.compiler.back.lower import lower
 from delphyne.compiler.tree import BinOp
 from tests.compiler.back.trees import BOOL, BYTES, LOC, U8, U32, U64, at, binary, const, deref, field, function, load, local, program, variable
 
-STATE = tree.EnumT("State", 8, (("FREE", 0), ("BUSY", 3)))
+STATE = tree.EnumT("room.State", 8, (("FREE", 0), ("BUSY", 3)))
 ESR = tree.BitsT("Esr", 64, (("iss", 24, 0), ("il", 25, 25), ("ec", 31, 26)))
 PA = tree.ValueT("Pa", (("raw", U64),))
 VM = tree.StructT(
-    "Vm", (("state", STATE), ("esr", ESR), ("rows", tree.ArrayT(U32, 6)), ("at", PA), ("users", tree.AtomicT(32)), ("lock", tree.LockT()))
+    "delphyne.el2.room.Vm",
+    (("state", STATE), ("esr", ESR), ("rows", tree.ArrayT(U32, 6)), ("at", PA), ("users", tree.AtomicT(32)), ("lock", tree.LockT())),
 )
 
 
