@@ -1,24 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which instructions the cryptography uses: decided once, at boot, from what the processor says it has.
 
-Invariants: CHOICE is written at boot only; every CPU of the machine is taken to have what the boot CPU has. No lock is taken.
+Where it has FEAT_DIT, secrets are worked on with PSTATE.DIT set, which makes the time of each instruction independent of its data.
+
+Invariants: CHOICE is written at boot only; every CPU of the machine is taken to have what the boot CPU has; PSTATE.DIT is on return what it
+was on entry. No lock is taken.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1
+from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64PFR0_EL1
 from delphyne.el2.sealing import aes256, aes256_ce, sha256
-from delphyne.lang import SimdArea, Slice, View, boot, frozen, simd, struct, u8
+from delphyne.lang import Bits64, SimdArea, Slice, SysReg, View, bits, boot, frozen, simd, struct, u8
+
+
+class Timing(Bits64):
+    """DIT (Arm ARM C5.2.4)."""
+
+    independent: bool = bits(24)
+
+
+DIT: Final = SysReg(Timing, "DIT", 3, 3, 4, 2, 5)
 
 
 @struct
 class Choice:
-    """Whether the crypto extensions are used, for each algorithm."""
+    """Whether the crypto extensions are used, for each algorithm, and whether there is PSTATE.DIT."""
 
     sha256: bool
     aes256: bool
+    timing: bool
 
 
 CHOICE: Final = frozen(Choice())
@@ -30,6 +43,21 @@ def choose() -> None:
     features = ID_AA64ISAR0_EL1.read()
     CHOICE.sha256 = features.sha2 >= 1
     CHOICE.aes256 = features.aes >= 1
+    CHOICE.timing = ID_AA64PFR0_EL1.read().dit >= 1
+
+
+def _begin() -> Timing:
+    """Make timing independent of data where the processor can; returns what was."""
+    if not CHOICE.timing:
+        return Timing()
+    before = DIT.read()
+    DIT.write(Timing(independent=True))
+    return before
+
+
+def _end(before: Timing) -> None:
+    if CHOICE.timing:
+        DIT.write(before)
 
 
 def start(hash: sha256.Sha256) -> None:
@@ -45,10 +73,19 @@ def digest(area: SimdArea, data: View[u8], out: Slice[u8]) -> None:
     sha256.finish(hash, area, out)
 
 
+def expand(key: aes256.Key, material: View[u8]) -> None:
+    """The key schedule from 32 bytes of key; traps INDEX on fewer."""
+    before = _begin()
+    aes256.expand(key, material)
+    _end(before)
+
+
 def crypt(area: SimdArea, key: aes256.Key, counter: aes256.Counter, data: Slice[u8]) -> None:
     """AES-256 in counter mode over `data` in place, by the chosen instructions. `area` is this CPU's."""
+    before = _begin()
     if CHOICE.aes256:
         with simd(area):
             aes256_ce.apply(key, counter, data)
     else:
         aes256.apply(key, counter, data)
+    _end(before)
