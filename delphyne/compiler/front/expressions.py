@@ -194,7 +194,7 @@ def rule_subscript(ctx: Context, node: ast.expr) -> Operand:
 def _slice(ctx: Context, base: Value | Placed, node: ast.Subscript, ends: ast.Slice) -> Operand:
     if ends.step is not None:
         raise ctx.fault(ends.step, "E0102", "a slice has no step")
-    if not isinstance(base.ty, (tree.ArrayT, tree.SliceT, tree.BootArrayT)):
+    if not isinstance(base.ty, (tree.ArrayT, tree.SliceT)):
         raise ctx.fault(node, "E0209", f"{types.show(base.ty)} cannot be sliced")
     whole = operands.value(ctx, base, node.value)
     low = index(ctx, ends.lower).expr if ends.lower is not None else None

@@ -31,7 +31,7 @@ def log(ctx: Context, node: ast.Call, name: str) -> Operand:
     recorder = getattr(module, "record", None)
     info = ctx.builder.function_of(recorder) if recorder is not None else None
     if info is None:
-        return Value(tree.Const(0, types.UNIT, loc), types.UNIT)
+        return Value(_evaluated(given, loc), types.UNIT)
     if info.broken:
         raise diagnostics.Fault(None)
     number = ctx.builder.format(text, loc)
@@ -43,6 +43,13 @@ def log(ctx: Context, node: ast.Call, name: str) -> Operand:
         raise ctx.fault(node, "E0208", f"`{RECORDER}.record` does not take {len(values)} arguments")
     fitted = [operands.coerce(ctx, value, ty, node) for value, (_, ty) in zip(values, info.params, strict=True)]
     return calls.finish(ctx, info, fitted, [node] * len(fitted), [], node)
+
+
+def _evaluated(given: list[tree.Expr], loc: tree.Loc) -> tree.Expr:
+    """The arguments of a message that nobody keeps: what they do, they do."""
+    if all(isinstance(one, tree.Const) for one in given):
+        return tree.Const(0, types.UNIT, loc)
+    return tree.MakeRecord(given, tree.TupleT(tuple(one.ty for one in given)), loc)
 
 
 def _message(ctx: Context, node: ast.expr) -> tuple[str, list[tree.Expr]]:
