@@ -17,13 +17,12 @@ from delphyne.lang.hardware import Domain, SysReg
 
 ADDRESS_MODULES = (
     "delphyne.lang",
-    "delphyne.el2.entry",
-    "delphyne.el2.arch",
-    "delphyne.el2.control.console",
-    "delphyne.el2.memory.stage1",
-    "delphyne.el2.memory.tables",
+    "delphyne.el2.arch.uart",
+    "delphyne.el2.entry.cpus",
+    "delphyne.el2.entry.firmware",
 )
-"""Modules and packages that may use `address_of`, `place_at`, `slice_at`, MMIO and another CPU's data: boot, devices, page tables."""
+"""Modules and packages that may use `address_of`, `place_at`, `slice_at`, MMIO and another CPU's data: the language's own library, the
+console's device, and the code that starts CPUs."""
 
 
 def may_use_addresses(ctx: Context) -> bool:

@@ -32,7 +32,7 @@ def _rules() -> ModuleType:
 RULES = _rules()
 SOURCES = [RULES.HEAD + program for program in RULES.ACCEPTED.values()] + [RULES.HEAD + program for _, program in RULES.REFUSED.values()]
 FUNCTIONS = [node for source in SOURCES for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-EXPRESSIONS = [node for function in FUNCTIONS for node in ast.walk(function) if isinstance(node, ast.expr) and not isinstance(node, ast.FormattedValue)]
+EXPRESSIONS = [node for one in FUNCTIONS for node in ast.walk(one) if isinstance(node, ast.expr) and not isinstance(node, ast.FormattedValue)]
 STATEMENTS = [node for function in FUNCTIONS for node in function.body]
 
 
