@@ -74,11 +74,6 @@ def command(image: Path, machine: Machine) -> list[str]:
     return line + list(machine.extra)
 
 
-def trace_options(log: Path, first: int, last: int) -> tuple[str, ...]:
-    """Options that write one line for each instruction executed at the addresses from `first` to `last` into `log`."""
-    return ("-singlestep", "-d", "exec,nochain", "-dfilter", f"{first:#x}..{last:#x}", "-D", str(log))
-
-
 def _start(line: list[str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

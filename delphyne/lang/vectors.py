@@ -44,12 +44,17 @@ class V128:
 
 @struct(align=16, export="SIMD_AREA")
 class SimdArea:
-    """Where `with simd(area)` keeps what was live in the SIMD registers: Q0 to Q31, FPCR, FPSR, and CPTR_EL2 with its traps."""
+    """Where `with simd(area)` keeps what was live in the SIMD registers.
 
-    registers: Array[u64, 64]
+    `registers` has room for thirty-two of the longest scalable vectors (FEAT_SVE, 2048 bits), of which Q0 to Q31 are the low parts; `predicates`
+    for what leaving streaming mode (FEAT_SME) loses; `streaming` is SVCR. `traps` is CPTR_EL2."""
+
+    registers: Array[u64, 1024]
+    predicates: Array[u64, 64]
     fpcr: u64
     fpsr: u64
     traps: u64
+    streaming: u64
     depth: u64
 
 

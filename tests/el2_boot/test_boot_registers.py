@@ -35,6 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSEMBLER = "aarch64-linux-gnu-as"
 
 
+UNKNOWN_TO_THE_ASSEMBLER = {"ID_AA64MMFR3_EL1": (3, 0, 0, 7, 3)}
+"""Younger than binutils 2.40; op0, op1, CRn, CRm, op2 from the Arm ARM, D19.2."""
+
+
 def every_el2_module() -> None:
     for module in pkgutil.walk_packages(delphyne.el2.__path__, "delphyne.el2."):
         importlib.import_module(module.name)
@@ -44,7 +48,7 @@ def assembled(lines: list[str], folder: Path) -> list[int]:
     """The instruction words that GNU as makes of these lines."""
     source = folder / "lines.S"
     source.write_text("\n".join([".text", *lines, ""]))
-    subprocess.run([ASSEMBLER, "-march=armv8.7-a", "-o", str(folder / "lines.o"), str(source)], check=True)
+    subprocess.run([ASSEMBLER, "-march=armv8.7-a+sve+sme", "-o", str(folder / "lines.o"), str(source)], check=True)
     subprocess.run(["aarch64-linux-gnu-objcopy", "-O", "binary", "-j", ".text", str(folder / "lines.o"), str(folder / "lines.bin")], check=True)
     data = (folder / "lines.bin").read_bytes()
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
@@ -52,7 +56,8 @@ def assembled(lines: list[str], folder: Path) -> list[int]:
 
 def test_every_system_register_has_the_encoding_that_the_assembler_gives_its_name(tmp_path: Path) -> None:
     every_el2_module()
-    known = sorted(SysReg.KNOWN.items())
+    known = sorted((encoding, name) for encoding, name in SysReg.KNOWN.items() if name not in UNKNOWN_TO_THE_ASSEMBLER)
+    assert {name: encoding for encoding, name in SysReg.KNOWN.items() if name in UNKNOWN_TO_THE_ASSEMBLER} == UNKNOWN_TO_THE_ASSEMBLER
     words = assembled([f"mrs x0, {name}" for _, name in known], tmp_path)
     assert len(words) == len(known) >= 30
     for (encoding, name), word in zip(known, words, strict=True):

@@ -249,6 +249,8 @@ function first_map
         .cfi_register x30, x19
         address x0, __first_tables
         address x1, __first_tables_end
+        bl      drop_lines                      // a dirty line of the loader's must not be written back over a table
+        address x0, __first_tables
         mov     x2, x0
 1:      stp     xzr, xzr, [x2], #16
         cmp     x2, x1
@@ -308,6 +310,7 @@ endfunction first_map
 
 // Drops the cache lines from x0 up to x1 to the point of coherency. Both ends lie on line boundaries. Uses x2, x3.
 function drop_lines
+        dsb     sy
         mrs     x2, ctr_el0
         ubfx    x2, x2, #16, #4
         mov     x3, #4
@@ -752,8 +755,11 @@ operation at_s1e2w, at s1e2w, x0
 
 // --- SIMD registers ---------------------------------------------------------------------------------------------------------
 
-// simd_enter(x0 = SimdArea): CPTR_EL2 is kept and its traps of EL2's own accesses taken away, then everything that SIMD instructions can
-// change is saved: it may be the host's or a guest's.
+// simd_enter(x0 = SimdArea): CPTR_EL2 is kept and its traps of EL2's own accesses taken away, then everything that Advanced SIMD instructions
+// change is saved: it may be the host's or a guest's. Where there are scalable vectors, an Advanced SIMD write zeroes what lies above its 128
+// bits, so whole vectors are saved; EL2's vector length is what it lets lower levels have at most. Streaming mode, in which most of these
+// instructions do not exist, is left, which zeroes vectors and predicates. ZA is not touched by any of this. Predicates and FFR are not
+// touched outside streaming mode, and in streaming mode there is no FFR to save.
 .macro simd_pairs op
         \op     q0, q1, [x1], #32
         \op     q2, q3, [x1], #32
@@ -773,27 +779,78 @@ operation at_s1e2w, at s1e2w, x0
         \op     q30, q31, [x1], #32
 .endm
 
+.macro scalable_vectors op
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+        \op     z\n, [x1, #\n, mul vl]
+        .endr
+.endm
+
+.macro predicates op
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        \op     p\n, [x1, #\n, mul vl]
+        .endr
+.endm
+
+        .equ    CPTR_TZ, 1 << 8
         .equ    CPTR_TFP, 1 << 10
+        .equ    CPTR_TSM, 1 << 12
+        .equ    SVCR_SM_BIT, 0
+
+        .arch_extension sve
+        .arch_extension sme
 
 function simd_enter
         mrs     x2, cptr_el2
         str     x2, [x0, #SIMD_AREA_traps]
         bic     x2, x2, #CPTR_TFP
+        bic     x2, x2, #CPTR_TZ
+        bic     x2, x2, #CPTR_TSM
         msr     cptr_el2, x2
         isb
-        add     x1, x0, #SIMD_AREA_registers
-        simd_pairs stp
         mrs     x2, fpcr
         mrs     x3, fpsr
         str     x2, [x0, #SIMD_AREA_fpcr]
         str     x3, [x0, #SIMD_AREA_fpsr]
+        add     x1, x0, #SIMD_AREA_registers
+        mrs     x2, id_aa64pfr1_el1
+        ubfx    x2, x2, #24, #4                 // SME
+        cbz     x2, 1f
+        mrs     x2, svcr
+        str     x2, [x0, #SIMD_AREA_streaming]
+        tbz     x2, #SVCR_SM_BIT, 1f
+        scalable_vectors str
+        add     x1, x0, #SIMD_AREA_predicates
+        predicates str
+        smstop  sm
+        ret
+1:      mrs     x2, id_aa64pfr0_el1
+        ubfx    x2, x2, #32, #4                 // SVE
+        cbz     x2, 2f
+        scalable_vectors str
+        ret
+2:      simd_pairs stp
         ret
 endfunction simd_enter
 
 function simd_leave
         add     x1, x0, #SIMD_AREA_registers
-        simd_pairs ldp
-        ldr     x2, [x0, #SIMD_AREA_fpcr]
+        mrs     x2, id_aa64pfr1_el1
+        ubfx    x2, x2, #24, #4
+        cbz     x2, 1f
+        ldr     x2, [x0, #SIMD_AREA_streaming]
+        tbz     x2, #SVCR_SM_BIT, 1f
+        smstart sm
+        scalable_vectors ldr
+        add     x1, x0, #SIMD_AREA_predicates
+        predicates ldr
+        b       3f
+1:      mrs     x2, id_aa64pfr0_el1
+        ubfx    x2, x2, #32, #4
+        cbz     x2, 2f
+        scalable_vectors ldr
+        b       3f
+2:      simd_pairs ldp
+3:      ldr     x2, [x0, #SIMD_AREA_fpcr]
         ldr     x3, [x0, #SIMD_AREA_fpsr]
         msr     fpcr, x2
         msr     fpsr, x3
@@ -802,6 +859,9 @@ function simd_leave
         isb
         ret
 endfunction simd_leave
+
+        .arch_extension nosme
+        .arch_extension nosve
 
 // --- the program that `make run` runs at EL1 -----------------------------------------------------------------------------------
 //
