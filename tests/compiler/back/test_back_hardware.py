@@ -223,3 +223,10 @@ def test_a_builtin_and_a_function_may_name_the_same_assembly() -> None:
 def test_the_child_finds_its_modules_from_any_folder(opt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert lower(emit_ir(program(function("f", [], UNIT, [ret()], exported=True)), AARCH64), AARCH64, opt=opt).data.startswith(b"\x7fELF")
+
+
+def test_memory_at_address_zero_is_memory() -> None:
+    window = builtin("slice_at", [const(0), const(8)], BYTES)
+    place = tree.SliceIndexPlace(window, const(0), tree.IntT(8), LOC)
+    text = _assembly(function("f", [], UNIT, [tree.Store(tree.Const(1, tree.IntT(8), LOC), place, LOC)], exported=True))
+    assert re.search(r"strb\s+w\d+, \[x", text)
