@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
+import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,6 +22,9 @@ from delphyne.fuzz.ways import CPYTHON, Hook, Run, run_here
 
 LIFETIME = 500
 """Programs after which a worker is replaced: statics and classes of every module that ever ran stay known to the language."""
+
+PATIENCE = 1200.0
+"""Seconds after which a process that uses no processor time is given up too."""
 
 BOOT = "boot"
 """Asks the worker to run what it compiled since the last time on AArch64."""
@@ -63,9 +68,9 @@ def _boot(kept: list[tuple[int, str, Run]], folder: Path) -> dict[int, Outcome]:
 class Worker:
     """Runs programs in a child process, which is replaced when it dies."""
 
-    def __init__(self, timeout: float = 60.0, hook: Hook | None = None) -> None:
-        """`timeout` is in seconds, for one way of one program. `hook` must be a module's function."""
-        self._timeout = timeout
+    def __init__(self, seconds: float = 60.0, hook: Hook | None = None) -> None:
+        """`seconds` of processor time are what one program may take. `hook` must be a module's function."""
+        self._seconds = seconds
         self._hook = hook
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
@@ -109,10 +114,13 @@ class Worker:
         """What the process answers, or why it did not (a string); and the way at which it was."""
         pipe = self._start()
         pipe.send(what)
+        began, latest = self._used(), time.monotonic() + PATIENCE
         while True:
-            if not pipe.poll(self._timeout):
+            if not pipe.poll(1.0):
+                if self._used() - began < self._seconds and time.monotonic() < latest:
+                    continue
                 self._stop()
-                return way, f"no answer within {self._timeout:.0f} s"
+                return way, f"no answer after {self._seconds:.0f} s of processor time"
             try:
                 answer = pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -120,6 +128,15 @@ class Worker:
             if not isinstance(answer, str):
                 return way, answer
             way = answer
+
+    def _used(self) -> float:
+        """Processor time of the process in seconds: on a busy machine the clock says nothing about a program."""
+        assert self._process is not None
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _start(self) -> Connection:
         if self._pipe is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
@@ -146,3 +147,8 @@ WRONG = (
     old_contents_kept,
     bytes_swapped,
 )
+
+
+def dies(program: tree.Program) -> None:
+    """What LLVM does on what it cannot lower."""
+    os.abort()
