@@ -139,6 +139,19 @@ def test_wrong_pools_are_refused_and_alignment_is_kept() -> None:
         check_invariants()
 
 
+def test_a_page_is_freed_once() -> None:
+    with machine_with_pools(host=3):
+        taken = [pages.allocate(PoolName.HOST) for _ in range(3)]
+        assert not any(isinstance(page, Err) for page in taken)
+        for number, page in enumerate(taken):
+            assert not isinstance(page, Err)
+            assert pages.free(PoolName.HOST, page) is None
+            for again in taken[: number + 1]:
+                assert not isinstance(again, Err)
+                assert pages.free(PoolName.HOST, again) == Err.STATE
+        check_invariants()
+
+
 def test_taking_more_than_was_reserved_fails() -> None:
     with machine_with_pools(), pytest.raises(AssertionError):
         pages.take_reserved(PoolName.HOST)
