@@ -134,16 +134,15 @@ def test_a_cpu_that_nobody_knows_is_an_invalid_parameter(relay: Relay, target: i
     assert relay.calls == []
 
 
-def test_a_cpu_that_left_can_come_back(relay: Relay) -> None:
+def test_a_cpu_that_left_can_come_back(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """The firmware of the test returns from CPU_OFF, as it does only where it refuses: until then the CPU counts as off."""
     seen: list[bool] = []
-    keep = relay.__call__
 
     def off(frame: Frame) -> None:
         seen.append(CPUS.of(0).power.load(Order.RELAXED) == firmware.POWER_OFF)
-        keep(frame)
+        relay(frame)
 
-    firmware.smc_relay = off
+    monkeypatch.setattr(firmware, "smc_relay", off)
     call(0x8400_0002)
     assert seen == [True]
     assert CPUS.of(0).power.load(Order.RELAXED) == firmware.POWER_ON
