@@ -322,3 +322,12 @@ class Body:
         self.begin(doubt)
         self.trap_unless(self.op(f"icmp ult i64 {index}, {length}"), tree.TrapKind.INDEX, (index, 64), (length, 64))
         self.begin(known)
+
+    def window(self, slice_value: str, offset: str, size: int) -> str:
+        """The address of `size` bytes at `offset` of a byte slice; traps INDEX."""
+        pointer, length = self.slice_parts(slice_value)
+        if self.checks(tree.TrapKind.INDEX):
+            short = self.op(f"icmp ult i64 {length}, {size}")
+            far = self.op(f"icmp ugt i64 {offset}, {self.op(f'sub i64 {length}, {size}')}")
+            self.trap_if(self.op(f"or i1 {short}, {far}"), tree.TrapKind.INDEX, (offset, 64), (length, 64))
+        return self.element(pointer, offset, tree.IntT(8))

@@ -104,26 +104,15 @@ def _checked(b: Body, node: tree.Builtin, args: list[str]) -> str:
 # --- bytes, slices and places ----------------------------------------------------------------------------------------------------
 
 
-def window(b: Body, slice_value: str, offset: str, size: int) -> str:
-    """The address of `size` bytes at `offset` of a byte slice; traps INDEX."""
-    pointer, length = b.slice_parts(slice_value)
-    if b.checks(TrapKind.INDEX):
-        short = b.op(f"icmp ult i64 {length}, {size}")
-        last = b.op(f"sub i64 {length}, {size}")
-        far = b.op(f"icmp ugt i64 {offset}, {last}")
-        b.trap_if(b.op(f"or i1 {short}, {far}"), TrapKind.INDEX, (offset, 64), (length, 64))
-    return b.element(pointer, offset, tree.IntT(8))
-
-
 def _load_bytes(b: Body, node: tree.Builtin, args: list[str]) -> str:
     bits = int(node.attrs["bits"])
-    value = b.op(f"load i{bits}, ptr {window(b, args[0], args[1], bits // 8)}, align 1")
+    value = b.op(f"load i{bits}, ptr {b.window(args[0], args[1], bits // 8)}, align 1")
     return swapped(b, value, bits) if node.attrs["big"] else value
 
 
 def _store_bytes(b: Body, node: tree.Builtin, args: list[str]) -> str:
     bits = int(node.attrs["bits"])
-    pointer = window(b, args[0], args[1], bits // 8)
+    pointer = b.window(args[0], args[1], bits // 8)
     b.do(f"store i{bits} {swapped(b, args[2], bits) if node.attrs['big'] else args[2]}, ptr {pointer}, align 1")
     return ""
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from delphyne.compiler import tree
 from delphyne.compiler.back.body import Body
-from delphyne.compiler.tree import TrapKind
 
 _BYTES = "<16 x i8>"
 _WORDS = "<4 x i32>"
@@ -22,21 +21,12 @@ def _cast(b: Body, operand: str, old: str, new: str) -> str:
     return operand if old == new else b.op(f"bitcast {old} {operand} to {new}")
 
 
-def _window(b: Body, slice_value: str, offset: str) -> str:
-    pointer, length = b.slice_parts(slice_value)
-    if b.checks(TrapKind.INDEX):
-        short = b.op(f"icmp ult i64 {length}, 16")
-        far = b.op(f"icmp ugt i64 {offset}, {b.op(f'sub i64 {length}, 16')}")
-        b.trap_if(b.op(f"or i1 {short}, {far}"), TrapKind.INDEX, (offset, 64), (length, 64))
-    return b.element(pointer, offset, tree.IntT(8))
-
-
 def _load(b: Body, node: tree.Builtin, args: list[str]) -> str:
-    return b.op(f"load {_BYTES}, ptr {_window(b, args[0], args[1])}, align 1")
+    return b.op(f"load {_BYTES}, ptr {b.window(args[0], args[1], 16)}, align 1")
 
 
 def _store(b: Body, node: tree.Builtin, args: list[str]) -> str:
-    b.do(f"store {_BYTES} {args[2]}, ptr {_window(b, args[0], args[1])}, align 1")
+    b.do(f"store {_BYTES} {args[2]}, ptr {b.window(args[0], args[1], 16)}, align 1")
     return ""
 
 
