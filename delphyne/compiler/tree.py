@@ -80,26 +80,26 @@ class ValueT:
     """An immutable record, copied. `fields` are (name, type) in declaration order, laid out as C would."""
 
     name: str
-    fields: tuple[tuple[str, "Type"], ...]
+    fields: tuple[tuple[str, Type], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TupleT:
-    items: tuple["Type", ...]
+    items: tuple[Type, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OptionT:
     """`T | None`. For RefT: a null pointer is None. Else a pair (i1 present, T)."""
 
-    item: "Type"
+    item: Type
 
 
 @dataclass(frozen=True, slots=True)
 class ResultT:
     """`T | Err`: a pair (i32 error, T) where error 0 means T; for UnitT the i32 alone."""
 
-    item: "Type"
+    item: Type
     error: EnumT
 
 
@@ -113,7 +113,7 @@ class StructT:
     """A mutable record that lives at a place. Never a value. Nominal: `fields` are filled by the front end before use."""
 
     name: str
-    fields: tuple[tuple[str, "Type"], ...] = field(compare=False, hash=False)
+    fields: tuple[tuple[str, Type], ...] = field(compare=False, hash=False)
     align: int = field(default=0, compare=False, hash=False)
     exported: str | None = field(default=None, compare=False, hash=False)
     """Prefix under which its offsets are written for the assembly file, or None."""
@@ -123,7 +123,7 @@ class StructT:
 class ArrayT:
     """`length` elements in a row, at a place. Never a value."""
 
-    item: "Type"
+    item: Type
     length: int
 
 
@@ -143,21 +143,21 @@ class LockT:
 class BootArrayT:
     """A static pair (pointer, u64 length), set once at boot by the builtin `boot_attach`."""
 
-    item: "Type"
+    item: Type
 
 
 @dataclass(frozen=True, slots=True)
 class RefT:
     """A reference to a StructT, ArrayT, AtomicT or LockT place. Never null; aliases are allowed."""
 
-    target: "Type"
+    target: Type
 
 
 @dataclass(frozen=True, slots=True)
 class SliceT:
     """A pair (pointer, u64 element count). `writable` is False for View."""
 
-    item: "Type"
+    item: Type
     writable: bool
 
 
@@ -190,14 +190,14 @@ class StaticPlace:
 class DerefPlace:
     """What a reference refers to."""
 
-    ref: "Expr"
+    ref: Expr
     ty: Type
     loc: Loc
 
 
 @dataclass(slots=True)
 class FieldPlace:
-    base: "Place"
+    base: Place
     index: int
     ty: Type
     loc: Loc
@@ -207,8 +207,8 @@ class FieldPlace:
 class IndexPlace:
     """Element of an ArrayT place; traps INDEX. `index` is IntT(64)."""
 
-    base: "Place"
-    index: "Expr"
+    base: Place
+    index: Expr
     ty: Type
     loc: Loc
 
@@ -217,8 +217,8 @@ class IndexPlace:
 class SliceIndexPlace:
     """Element of a slice; traps INDEX. `index` is IntT(64)."""
 
-    base: "Expr"
-    index: "Expr"
+    base: Expr
+    index: Expr
     ty: Type
     loc: Loc
 
@@ -227,8 +227,8 @@ class SliceIndexPlace:
 class BootIndexPlace:
     """Element of a BootArrayT place; traps INDEX. `index` is IntT(64)."""
 
-    base: "Place"
-    index: "Expr"
+    base: Place
+    index: Expr
     ty: Type
     loc: Loc
 
@@ -296,22 +296,22 @@ class BinOp(Enum):
 @dataclass(slots=True)
 class Binary:
     op: BinOp
-    left: "Expr"
-    right: "Expr"
+    left: Expr
+    right: Expr
     ty: Type
     loc: Loc
 
 
 @dataclass(slots=True)
 class Invert:
-    operand: "Expr"
+    operand: Expr
     ty: Type
     loc: Loc
 
 
 @dataclass(slots=True)
 class Not:
-    operand: "Expr"
+    operand: Expr
     ty: Type
     loc: Loc
 
@@ -330,8 +330,8 @@ class Compare:
     """Unsigned. EQ and NE also on BoolT, EnumT, BitsT, and field by field on ValueT and TupleT."""
 
     op: CmpOp
-    left: "Expr"
-    right: "Expr"
+    left: Expr
+    right: Expr
     ty: Type
     loc: Loc
 
@@ -341,8 +341,8 @@ class ShortCircuit:
     """`and` where `is_and`, else `or`; both BoolT."""
 
     is_and: bool
-    left: "Expr"
-    right: "Expr"
+    left: Expr
+    right: Expr
     ty: Type
     loc: Loc
 
@@ -351,9 +351,9 @@ class ShortCircuit:
 class Conditional:
     """`then if test else other`: test first."""
 
-    test: "Expr"
-    then: "Expr"
-    other: "Expr"
+    test: Expr
+    then: Expr
+    other: Expr
     ty: Type
     loc: Loc
 
@@ -373,7 +373,7 @@ class ConvertKind(Enum):
 @dataclass(slots=True)
 class Convert:
     kind: ConvertKind
-    operand: "Expr"
+    operand: Expr
     ty: Type
     loc: Loc
 
@@ -383,7 +383,7 @@ class Call:
     """Call of `Program.functions[symbol]`."""
 
     symbol: str
-    args: list["Expr"]
+    args: list[Expr]
     ty: Type
     loc: Loc
 
@@ -393,7 +393,7 @@ class Builtin:
     """A primitive; see BUILTINS below for names, argument types and attributes."""
 
     name: str
-    args: list["Expr"]
+    args: list[Expr]
     ty: Type
     loc: Loc
     attrs: dict[str, int | str] = field(default_factory=dict)
@@ -422,9 +422,9 @@ class MakeSlice:
     """`base[low:high]`. `base` is an ArrayT place (as AddrOf), a BootArrayT place (as AddrOf) or a slice expression. None ends mean the whole.
     Traps INDEX unless low <= high <= length (operands: high, length if high is too large, else low, high)."""
 
-    base: "Expr"
-    low: "Expr | None"
-    high: "Expr | None"
+    base: Expr
+    low: Expr | None
+    high: Expr | None
     ty: Type
     loc: Loc
 
@@ -433,7 +433,7 @@ class MakeSlice:
 class Length:
     """u64 element count of a slice expression or of a BootArrayT reference (arrays have a Const)."""
 
-    base: "Expr"
+    base: Expr
     ty: Type
     loc: Loc
 
@@ -442,7 +442,7 @@ class Length:
 class MakeRecord:
     """A ValueT or TupleT from its parts."""
 
-    parts: list["Expr"]
+    parts: list[Expr]
     ty: Type
     loc: Loc
 
@@ -451,7 +451,7 @@ class MakeRecord:
 class Part:
     """Field of a ValueT or item of a TupleT."""
 
-    record: "Expr"
+    record: Expr
     index: int
     ty: Type
     loc: Loc
@@ -461,14 +461,14 @@ class Part:
 class MakeOption:
     """Some(value), or None where `value` is None."""
 
-    value: "Expr | None"
+    value: Expr | None
     ty: Type
     loc: Loc
 
 
 @dataclass(slots=True)
 class IsSome:
-    option: "Expr"
+    option: Expr
     ty: Type
     loc: Loc
 
@@ -477,7 +477,7 @@ class IsSome:
 class OptionItem:
     """The item of an option that the front end knows to be present."""
 
-    option: "Expr"
+    option: Expr
     ty: Type
     loc: Loc
 
@@ -486,15 +486,15 @@ class OptionItem:
 class MakeResult:
     """Ok(value) (value None for UnitT) or, where `error` is given, that error (EnumT)."""
 
-    value: "Expr | None"
-    error: "Expr | None"
+    value: Expr | None
+    error: Expr | None
     ty: Type
     loc: Loc
 
 
 @dataclass(slots=True)
 class IsError:
-    result: "Expr"
+    result: Expr
     ty: Type
     loc: Loc
 
@@ -503,7 +503,7 @@ class IsError:
 class ResultItem:
     """The item of a result that the front end knows to be no error."""
 
-    result: "Expr"
+    result: Expr
     ty: Type
     loc: Loc
 
@@ -512,7 +512,7 @@ class ResultItem:
 class ResultError:
     """The error of a result that the front end knows to be one: EnumT."""
 
-    result: "Expr"
+    result: Expr
     ty: Type
     loc: Loc
 
@@ -522,7 +522,7 @@ class Bind:
     """Evaluate `value`, keep it in the compiler-made local `name`, yield it."""
 
     name: str
-    value: "Expr"
+    value: Expr
     ty: Type
     loc: Loc
 
@@ -578,15 +578,15 @@ class Discard:
 @dataclass(slots=True)
 class If:
     test: Expr
-    then: list["Stmt"]
-    other: list["Stmt"]
+    then: list[Stmt]
+    other: list[Stmt]
     loc: Loc
 
 
 @dataclass(slots=True)
 class While:
     test: Expr
-    body: list["Stmt"]
+    body: list[Stmt]
     loc: Loc
 
 
@@ -599,7 +599,7 @@ class ForRange:
     start: Expr
     stop: Expr
     step: int
-    body: list["Stmt"]
+    body: list[Stmt]
     loc: Loc
 
 
@@ -608,8 +608,8 @@ class Switch:
     """`match` over an EnumT subject. Each case is (values, body)."""
 
     subject: Expr
-    cases: list[tuple[list[int], list["Stmt"]]]
-    default: list["Stmt"]
+    cases: list[tuple[list[int], list[Stmt]]]
+    default: list[Stmt]
     loc: Loc
 
 
@@ -633,9 +633,9 @@ class Continue:
 class Scoped:
     """Any `with`: `enter`, then `body`; `leave` runs on every way out (end, return after its value, break, continue)."""
 
-    enter: list["Stmt"]
-    body: list["Stmt"]
-    leave: list["Stmt"]
+    enter: list[Stmt]
+    body: list[Stmt]
+    leave: list[Stmt]
     loc: Loc
 
 
