@@ -303,11 +303,28 @@ def test_too_little_ram_is_refused_in_words(booted: tuple[Machine, SerialPort, F
     assert "delphyne/0: too little RAM\n" in port.text
 
 
-def test_a_processor_that_cannot_run_el2_is_named(booted: tuple[Machine, SerialPort, Firmware]) -> None:
+@pytest.mark.parametrize(
+    ("register", "number", "words"),
+    [
+        ("ID_AA64MMFR0_EL1", 0xF000_0004, "this processor has no 4 KiB pages"),
+        ("HCR_EL2", 1 << 34 | 1 << 31, "this processor runs EL2 with E2H only"),
+    ],
+)
+def test_a_processor_that_cannot_run_el2_is_named(
+    booted: tuple[Machine, SerialPort, Firmware], register: str, number: int, words: str
+) -> None:
     machine, port, _ = booted
-    machine.write_register("ID_AA64MMFR0_EL1", 0xF000_0004)
+    machine.write_register(register, number)
     refusal(machine, write(board(cells64(RAM, RAM_BYTES))))
-    assert "this processor has no 4 KiB pages" in port.text
+    assert f"delphyne/0: {words}\n" in port.text
+
+
+def test_a_processor_without_sha_instructions_uses_general_registers(booted: tuple[Machine, SerialPort, Firmware]) -> None:
+    machine, _, _ = booted
+    machine.write_register("ID_AA64ISAR0_EL1", 0)
+    boot(machine, write(board(cells64(RAM, RAM_BYTES))))
+    assert "this processor has no SHA-256 instructions" in said(machine)
+    assert not engine.CHOICE.sha256
 
 
 @pytest.mark.parametrize("method", ["smc", "hvc"])

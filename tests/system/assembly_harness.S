@@ -184,7 +184,25 @@ el2_main:
         smstop  sm
         verdict 'S
 
-9:      mov     w1, #'\n'
+        // a lock that is held while EL2 stops: the waiting CPU does not wait
+9:      adrp    x0, lock
+        add     x0, x0, :lo12:lock
+        mov     w1, #3
+        str     w1, [x0]
+        adrp    x1, delphyne.el2.control.stop.STOPPING
+        add     x1, x1, :lo12:delphyne.el2.control.stop.STOPPING
+        mov     w2, #1
+        str     w2, [x1]
+        bl      lock_acquire
+        cmp     x0, #-1
+        verdict 'W
+        b       10f
+        .globl  el2_stopped
+el2_stopped:
+        cmp     x0, x0
+        verdict 'W
+
+10:     mov     w1, #10
         mov     x2, #UART
         str     w1, [x2]
         movz    x0, #0x8400, lsl #16
