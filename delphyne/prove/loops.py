@@ -38,6 +38,7 @@ def _range(cls: Any, start: Any, stop: Any, step: int) -> Iterator[Any]:
 
 def _by_rule(rule: Rule, cls: Any, start: Term, stop: Term, step: int) -> Iterator[Any]:
     path = current()
+    path.locals = _locals(sys._getframe(1))
     if step != 1:
         raise ProverError("a loop rule counts by one")
     path.require(rule.holds(start), "the loop invariant holds before the first round")

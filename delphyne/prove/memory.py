@@ -9,14 +9,15 @@ them; nobody else runs between their steps, because a lock is held.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
-from delphyne.lang.atomics import AtomicU32, AtomicU64
-from delphyne.lang.ints import u64
+from delphyne.lang.address import Pa
+from delphyne.lang.atomics import AtomicU32, AtomicU64, Order
+from delphyne.lang.ints import u8, u32, u64
 from delphyne.lang.traps import Trap, TrapKind
 from delphyne.prove.path import Formula, Term, current
 from delphyne.prove.places import index_term
@@ -41,16 +42,19 @@ class Cells:
 
     def __init__(self, name: str, cls: Any, known: Known | None = None, traced: bool = False, bits: tuple[int, int] | None = None) -> None:
         """`bits` (high, low): the only ones that may be set at the start, which spares the solver the others."""
+        self.origin: Term = z3.BitVecVal(0, 64)
+        """What to count cells from: where all indices are this and something, the solver need not add."""
         self.cls = cls
-        self.high, self.low = bits if bits is not None else (cls.BITS - 1, 0)
-        self.content = z3.Function(name, z3.BitVecSort(64), z3.BitVecSort(self.high - self.low + 1))
+        high, self.low = bits if bits is not None else (int(cls.BITS) - 1, 0)
+        self.content = z3.Function(name, z3.BitVecSort(64), z3.BitVecSort(high - self.low + 1))
         self.known = known
         self.traced = traced
         self.writes: list[Write] = []
 
     def first(self, at: Term) -> Term:
         """Content when the theorem began."""
-        return z3.ZeroExt(self.cls.BITS - self.high + self.low - 1, self.content(at)) << self.low
+        known = self.content(z3.simplify(at - self.origin))
+        return known if known.size() == self.cls.BITS else z3.ZeroExt(self.cls.BITS - known.size(), known) << self.low
 
     def __call__(self, at: Term) -> Term:
         """Content now."""
@@ -69,14 +73,14 @@ class Cells:
         self.recall(at)
         return integer(self(at), self.cls)
 
-    def store(self, at: Term, value: Any) -> None:
+    def store(self, at: Term, value: Any, release: bool = False) -> None:
         """Change a cell, and note it where stores are traced."""
         if not isinstance(value, self.cls):
             raise TypeError(f"a cell is {self.cls.__name__}, not {type(value).__name__}")
         stored = term(value)
         if self.traced:
-            events().append(Stored(at, self(at), stored))
-        self.writes.append(Write(lambda asked: asked == at, lambda asked: stored))
+            events().append(Stored(at, self(at), stored, release))
+        self.writes.append(Write(lambda asked: z3.simplify(asked - self.origin) == z3.simplify(at - self.origin), lambda asked: stored))
 
 
 class Backing:
@@ -85,6 +89,7 @@ class Backing:
     def __init__(self, cells: Cells, at: Term) -> None:
         self.cells = cells
         self.at = at
+        self.release = False
 
     def load(self) -> Any:
         """The cell's value."""
@@ -92,11 +97,27 @@ class Backing:
 
     def store(self, value: Any) -> None:
         """Change it."""
-        self.cells.store(self.at, value)
+        self.cells.store(self.at, value, self.release)
+
+
+def _ordered(base: type) -> Any:
+    class Ordered(base):  # type: ignore[misc]
+        """The atomic of the language; its cell learns of a store that releases."""
+
+        __slots__ = ()
+
+        def store(self, value: Any, order: Order) -> None:
+            self._backing.release = order is Order.RELEASE
+            super().store(value, order)
+
+    return Ordered
+
+
+_ORDERED = {u32: _ordered(AtomicU32), u64: _ordered(AtomicU64)}
 
 
 def _atomic(cells: Cells, at: Term) -> Any:
-    made: Any = AtomicU64() if cells.cls is u64 else AtomicU32()
+    made: Any = _ORDERED[cells.cls]()
     made._backing = Backing(cells, at)
     return made
 
@@ -107,12 +128,21 @@ class Unbounded:
     def __init__(self, cells: Cells, length: Any = None) -> None:
         self.cells = cells
         self.length = length
+        self.address: Any = None
+
+    shift = 0
+    """Cells to an element, as a power of two."""
 
     def attach(self, address: u64, length: u64) -> None:
         """As `BootArray.attach`: once."""
         if self.length is not None:
             raise Trap(TrapKind.ASSERT, 0, 0)
         self.length = length
+        self.address = address
+
+    def zeroed(self, pa: Pa, size: u64) -> Iterator[Zeroing]:
+        """In place of `owned`: bytes from `pa`, which may be filled with zero, and lie where these cells do."""
+        yield Zeroing(self, term(pa) - term(self.address), term(size))
 
     def at(self, index: Any) -> Term:
         """The term of an index that is below the length; traps INDEX."""
@@ -120,6 +150,22 @@ class Unbounded:
         if decide(z3.UGE(number, term(self.length))):
             trap(TrapKind.INDEX, number, term(self.length))
         return number
+
+
+class Zeroing:
+    """A window on the memory under a boot array, from byte `start`."""
+
+    def __init__(self, array: Unbounded, start: Term, size: Term) -> None:
+        self.array = array
+        self.start = start
+        self.size = size
+
+    def fill(self, value: u8) -> None:
+        """Every byte zero: whole cells, and only those of the array."""
+        shift = self.array.cells.cls.BITS.bit_length() - 4
+        cells = term(self.array.length) << self.array.shift
+        current().require(z3.And(self.start == 0, self.size == cells << shift, term(value) == 0), "exactly the memory of the array is cleared")
+        self.array.cells.writes.append(Write(lambda at: z3.ULT(at, cells), lambda at: z3.BitVecVal(0, self.array.cells.cls.BITS)))
 
 
 class Words(Unbounded):
@@ -141,6 +187,8 @@ class Atomics(Unbounded):
 
 class Tables(Unbounded):
     """A `BootArray[Array[AtomicU64, 512]]`: slot s of page p is cell p * 512 + s."""
+
+    shift = 9
 
     def __getitem__(self, page: Any) -> TablePage:
         return TablePage(self.cells, self.at(page))

@@ -56,10 +56,11 @@ class Refuted(Exception):
 class Limits:
     """Where the prover gives up. Each limit that is met makes the theorem fail."""
 
-    quick_ms: int = 700
-    """For the solver that keeps what it learned along the path; a query that it gives up on goes to one that starts afresh."""
-    query_ms: int = 60_000
-    seconds: float = 240.0
+    quick: int = 60_000
+    """In the solver's own units, so that it does not depend on how busy the machine is: for the solver that keeps what it learned along the path.
+    A query that it gives up on goes to one that starts afresh."""
+    query_ms: int = 120_000
+    seconds: float = 600.0
     paths: int = 5_000
     decisions: int = 2_000
     values: int = 64
@@ -101,6 +102,8 @@ class Path:
     """What a counterexample prints, by name."""
     rules: dict[str, list[Any]] = field(default_factory=dict)
     """Loop rules by the qualified name of the function, in the order of its loops."""
+    locals: dict[str, Any] = field(default_factory=dict)
+    """Of the function whose loop is being proved, when the loop began."""
     fresh: int = 0
     keep_constants: bool = False
     """Whether constants stay solver terms, for a differential run."""
@@ -109,7 +112,7 @@ class Path:
 
     def __post_init__(self) -> None:
         self.solver = z3.Solver()
-        self.solver.set("timeout", self.limits.quick_ms)
+        self.solver.set("rlimit", self.limits.quick)
 
     @property
     def replaying(self) -> bool:
@@ -153,6 +156,10 @@ class Path:
         if z3.is_false(formula) or (not self.replaying and self.check(formula) is None):
             raise Infeasible
         self.add(formula)
+
+    def normal(self, term: Term) -> Term:
+        """`term` in the form in which equal ones are recognised."""
+        return z3.simplify(term)
 
     def choose(self, term: Term) -> int:
         """Each value that `term` can have, on a path of its own; for the few places where only a number will do."""
@@ -236,6 +243,10 @@ class Replay(Path):
     def branch(self, formula: Formula, value: int | None = None) -> bool:
         """The one way that these inputs go."""
         return self.holds(formula)
+
+    def normal(self, term: Term) -> Term:
+        """The value, as a term."""
+        return self.found.eval(term, model_completion=True)
 
     def choose(self, term: Term) -> int:
         """The value."""

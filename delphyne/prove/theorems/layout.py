@@ -7,6 +7,7 @@ induction. `index_of` here is the contract that the theorems of `frames` assume.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 import z3  # type: ignore[import-untyped]
@@ -14,7 +15,7 @@ import z3  # type: ignore[import-untyped]
 from delphyne.el2.arch.err import Err
 from delphyne.el2.memory import frames
 from delphyne.el2.memory.frames import Bank
-from delphyne.lang import Pa, u64
+from delphyne.lang import Pa, owned, u64
 from delphyne.prove.loops import Rule
 from delphyne.prove.memory import Atomics, Cells, Records, Write
 from delphyne.prove.path import Formula, Term
@@ -23,6 +24,7 @@ from delphyne.prove.theorem import Given, theorem
 
 FRAMES_IN_48_BITS = 1 << 36
 AT_BOOT = "one CPU runs at boot"
+OWNED = "owned: its bytes are those of the boot array that was attached at the same address"
 
 
 class Banks:
@@ -59,7 +61,8 @@ class Banks:
         """A bank by itself: aligned, not empty, below 48 bits, its entries in the table."""
         base, count, first = (self.now(name, bank) for name in ("base", "frames", "first"))
         return z3.And(
-            z3.Extract(11, 0, base) == 0, count != 0, z3.ULE(count, FRAMES_IN_48_BITS), z3.ULT(base, 1 << 48), z3.ULE(self.end(bank), FRAMES_IN_48_BITS),
+            z3.Extract(11, 0, base) == 0, count != 0,
+            z3.ULE(count, FRAMES_IN_48_BITS), z3.ULT(base, 1 << 48), z3.ULE(self.end(bank), FRAMES_IN_48_BITS),
             z3.ULE(first, 1 << 40), z3.ULE(first + count, term(self.frames)),
         )
 
@@ -138,12 +141,14 @@ def entries_differ(given: Given) -> None:
     """Two addresses have one entry exactly if they lie in one frame."""
     banks, one, other = Banks(given), given.u64("pa"), given.u64("another pa")
     first, second = given.word("bank", 64), given.word("another bank", 64)
-    given.assume(z3.ULT(first, term(banks.count)), z3.ULT(second, term(banks.count)), banks.holds(first, term(one)), banks.holds(second, term(other)))
+    given.assume(z3.ULT(first, term(banks.count)), banks.holds(first, term(one)))
+    given.assume(z3.ULT(second, term(banks.count)), banks.holds(second, term(other)))
     banks.assume_sound(first, second)
     same = z3.LShR(term(one), 12) == z3.LShR(term(other), 12)
     for pa, bank in ((one, first), (other, second)):
         index = _index(banks, bank, term(pa))
-        given.lemma(z3.And(z3.ULE(banks.now("first", bank), index), z3.ULT(index, banks.now("first", bank) + banks.now("frames", bank))), "in the bank")
+        start = banks.now("first", bank)
+        given.lemma(z3.And(z3.ULE(start, index), z3.ULT(index, start + banks.now("frames", bank))), "the entry is the bank's")
     if not given.holds(first == second):
         given.lemma(z3.Not(same), "frames of two banks differ")
     given.require((_index(banks, first, term(one)) == _index(banks, second, term(other))) == same, "one entry for one frame")
@@ -188,7 +193,8 @@ def add_bank(given: Given) -> None:
     given.require(z3.Implies(not refused, z3.Or(added, z3.UGE(start, end))), "nothing is left out but parts of frames")
     new = banks.count_before
     put = z3.And(banks.lowest(new) == start, banks.end(new) == end, banks.now("first", new) == banks.frames_before)
-    given.require(z3.Implies(added, z3.And(put, term(banks.frames) == banks.frames_before + banks.now("frames", new))), "the new bank is what was asked for")
+    grown = term(banks.frames) == banks.frames_before + banks.now("frames", new)
+    given.require(z3.Implies(added, z3.And(put, grown)), "the new bank is what was asked for")
     given.require(z3.Implies(z3.Not(added), term(banks.frames) == banks.frames_before), "the table grows only with a bank")
     for bank in (one, other):
         same = z3.And(*(banks.now(name, bank) == banks.cells[name].first(bank) for name in banks.cells))
@@ -207,13 +213,14 @@ def table_size(given: Given) -> None:
     given.require(z3.And(z3.UGE(size, needed), z3.ULT(size - needed, 4096), z3.Extract(11, 0, size) == 0), "the next multiple of a page")
 
 
-@theorem(frames.attach, frames._store, outcomes=("attached", "refused"), trusts=(AT_BOOT,))
+@theorem(frames.attach, frames._store, outcomes=("attached", "refused"), trusts=(AT_BOOT, OWNED))
 def attach(given: Given) -> None:
     """Every frame becomes EL2's, whatever the memory of the table held."""
     banks, table = Banks(given), given.u64("table")
     entries, frame = Cells("entry", u64), given.word("any frame", 64)
-    given.replace(frames.ENTRIES, Atomics(entries))
-    given.rule(frames.attach, Rule(state=lambda here: entries.writes.append(Write(lambda at: z3.ULT(at, here), lambda at: z3.BitVecVal(0, 64)))))
+    array = Atomics(entries)
+    given.replace(frames.ENTRIES, array)
+    given.replace(owned, contextmanager(array.zeroed))
     result = frames.attach(Pa(table))
     given.outcome("refused" if isinstance(result, Err) else "attached")
     given.require((z3.Extract(11, 0, term(table)) == 0) == (not isinstance(result, Err)), "refused where it is not aligned")
