@@ -125,6 +125,11 @@ class Calls(Control):
         if routine is None or text is None:
             return self.declare_scalar()
         assert isinstance(routine.result, Tuple)
+        if choices.chance(40):
+            name = self.fresh("t")
+            self.write(f"{name} = {text}")
+            self.declare(name, routine.result)
+            return False
         names = [self.fresh("v") for _ in routine.result.items]
         self.write(f"{', '.join(names)} = {text}")
         for name, shape in zip(names, routine.result.items, strict=True):

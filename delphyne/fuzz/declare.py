@@ -55,6 +55,8 @@ class Routine:
     takes: frozenset[int]
     cost: int
     lines: tuple[str, ...]
+    method: str = ""
+    """The name it has as a method of its first parameter's struct, where it is one."""
 
 
 @dataclass
@@ -271,6 +273,9 @@ def class_lines(draft: Draft) -> list[str]:
             *(f"    {name}: {shape.text}" for name, shape in struct.fields),
             "",
         ]
+        for routine in draft.routines:
+            if routine.method and routine.params[0][1] == struct:
+                lines += [*(f"    {line}" for line in routine.lines), ""]
     lines += [f"{name}: Final = {literal(number, shape)}" for name, shape, number in draft.constants]
     lines += [f'LOCK{rank}: Final = Lock("lock{rank}", rank={rank})' for rank in draft.locks]
     lines += [static.definition for static in draft.statics]

@@ -28,6 +28,7 @@ from delphyne.fuzz.shapes import (
     Path,
     Shape,
     Slice,
+    Tuple,
     Value,
     is_place,
     paths,
@@ -54,6 +55,9 @@ class Expressions(Scope):
             return self.bit_class(shape, depth)
         if isinstance(shape, Value):
             return self.value(shape, depth)
+        if isinstance(shape, Tuple):
+            text = self.readable(shape, depth - 1)
+            return text or f"({', '.join(self.expression(item, depth - 1) for item in shape.items)})"
         if isinstance(shape, Handle) and (text := self.readable(shape, depth - 1)) is not None:
             return text
         raise AssertionError(f"no expressions of type {shape.text}")

@@ -67,6 +67,8 @@ class Generator:
         if kind == 5:
             return Option(choices.pick(INTS))
         scalars: list[Shape] = [U64, *INTS, BOOL, *draft.enums, *draft.bit_classes, *draft.values]
+        if choices.chance(6):
+            return Tuple(tuple(choices.pick(scalars) for _ in range(2)))
         return choices.pick(scalars)
 
     def _result(self) -> Shape:
@@ -139,7 +141,7 @@ class Generator:
         code = class_lines(draft)
         body = "\n".join([line for routine in draft.routines for line in routine.lines[1:]] + entry.lines)
         for routine in draft.routines:
-            if not routine.name.startswith("exchange") or routine.name in body:
+            if not routine.method and (not routine.name.startswith("exchange") or routine.name in body):
                 code += ["", *routine.lines]
         code += ["", "def run(a: u64, b: u64) -> u64:", *entry.lines, "", *self._checksum_lines()]
         text = "\n".join(code)
@@ -160,15 +162,18 @@ class Generator:
 
 
 def _exchanges(draft: Draft) -> list[Routine]:
-    """For each struct a function that changes a field and answers what it held."""
+    """For each struct a function or a method that changes a field and answers what it held."""
     found = []
     for struct in draft.structs:
         ints = [(name, shape) for name, shape in struct.fields if isinstance(shape, Int)]
         if ints:
-            name, shape = ints[0]
-            head = f"def exchange_{struct.text}(s: {struct.text}, x: {shape.text}) -> {shape.text}:"
-            lines = (head, f"    old = s.{name}", f"    s.{name} = x", "    return old")
-            found.append(Routine(f"exchange_{struct.text}", (("s", struct), ("x", shape)), shape, (), frozenset(), 4, lines))
+            part, shape = ints[0]
+            method = "exchange" if len(struct.fields) % 2 == 0 else ""
+            name = method or f"exchange_{struct.text}"
+            head = f"def {name}({'self' if method else f'self_: {struct.text}'}, x: {shape.text}) -> {shape.text}:"
+            self_ = "self" if method else "self_"
+            lines = (head, f"    old = {self_}.{part}", f"    {self_}.{part} = x", "    return old")
+            found.append(Routine(name, (("self_", struct), ("x", shape)), shape, (), frozenset(), 4, lines, method))
     return found
 
 

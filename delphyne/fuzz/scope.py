@@ -80,7 +80,7 @@ class Scope:
         text = root
         for step in path.steps:
             if isinstance(step, str):
-                text += f".{step}"
+                text += step if step.startswith("[") else f".{step}"
             else:
                 text += f"[{self.index(step, text, depth)}]"
         return text
@@ -155,6 +155,8 @@ class Scope:
             named = [f"{name}={text}" for (name, _), text in zip(routine.params[1:], arguments[1:], strict=True)]
             turn = self.choices.below(len(named))
             arguments = [arguments[0], *named[turn:], *named[:turn]]
+        if routine.method:
+            return f"{arguments[0]}.{routine.method}({', '.join(arguments[1:])})"
         return f"{routine.name}({', '.join(arguments)})"
 
     def argument(self, shape: Shape, depth: int) -> str | None:

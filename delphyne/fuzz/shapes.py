@@ -210,7 +210,8 @@ UNIT = Unit()
 
 @dataclass(frozen=True)
 class Path:
-    """A way from an object to a part: field names, and array lengths where an index must be given (None: a slice, length unknown)."""
+    """A way from an object to a part: field names, items of tuples such as `[1]`, and array lengths where an index must be given (None: a slice,
+    length unknown)."""
 
     steps: tuple[str | int | None, ...]
     target: Shape
@@ -238,6 +239,8 @@ def paths(shape: Shape, writable: bool = True, depth: int = 4) -> tuple[Path, ..
         inner = [(name, part, writable) for name, part in shape.fields]
     elif isinstance(shape, Value):
         inner = [(name, part, False) for name, part in shape.fields]
+    elif isinstance(shape, Tuple):
+        inner = [(f"[{number}]", part, False) for number, part in enumerate(shape.items)]
     elif isinstance(shape, BitClass):
         inner = [(part.name, part.type, False) for part in shape.fields if not isinstance(part.type, Enumeration)]
     elif isinstance(shape, Array):

@@ -91,6 +91,8 @@ def digest(text: str, shape: Shape, into: str = "d") -> list[str]:
         return [f"{into} = mix({into}, u64({text}))"]
     if isinstance(shape, Enumeration | BitClass):
         return digest(f"{text}.raw", Int(shape.bits), into)
+    if isinstance(shape, Tuple):
+        return [line for number, part in enumerate(shape.items) for line in digest(f"{text}[{number}]", part, into)]
     if isinstance(shape, Struct | Value):
         return [line for name, part in shape.fields for line in digest(f"{text}.{name}", part, into)]
     if isinstance(shape, Atomic):
