@@ -13,7 +13,8 @@ import pytest
 from delphyne.board import demo
 from delphyne.compiler import front
 from delphyne.compiler.back import layout
-from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, MAX_CPUS, PAGE_BYTES, SLOT_BYTES, STACK_BYTES, STACK_OFFSET
+from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, MAX_CPUS, SLOT_BYTES, STACK_BYTES, STACK_OFFSET
+from delphyne.el2.arch.pagetable import PAGE_SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 EL2_S = ROOT / "delphyne" / "el2" / "entry" / "el2.S"
@@ -114,8 +115,8 @@ def test_the_stacks_of_the_linker_script_are_those_of_python() -> None:
     top = re.search(r"\.equ\s+BOOT_STACK_TOP, (0x[0-9a-f]+)", EL2_S.read_text())
     assert top is not None
     assert int(top[1], 16) == int(STACK_OFFSET + STACK_BYTES) == int(SLOT_BYTES)
-    assert int(EMERGENCY_OFFSET) == int(PAGE_BYTES)
-    assert int(EMERGENCY_OFFSET + EMERGENCY_BYTES + PAGE_BYTES) == int(STACK_OFFSET)
+    assert int(EMERGENCY_OFFSET) == int(PAGE_SIZE)
+    assert int(EMERGENCY_OFFSET + EMERGENCY_BYTES + PAGE_SIZE) == int(STACK_OFFSET)
 
 
 def test_the_image_header_is_what_linux_loaders_read(functions: dict[str, list[str]], tmp_path: Path) -> None:

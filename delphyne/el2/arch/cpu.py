@@ -19,7 +19,6 @@ from delphyne.lang import AtomicU32, Order, SimdArea, per_cpu, struct, u32, u64
 MAX_CPUS: Final = u64(64)
 """CPUs that EL2 can serve; those that the device tree names beyond them are not started."""
 
-PAGE_BYTES: Final = u64(4096)
 STACK_BYTES: Final = u64(16384)
 EMERGENCY_BYTES: Final = u64(8192)
 SLOT_BYTES: Final = u64(32768)

@@ -7,11 +7,8 @@ from typing import Final
 
 from delphyne.lang import Enum8, assembly, u64
 
-PSCI_VERSION: Final = u64(0x8400_0000)
-PSCI_CPU_OFF: Final = u64(0x8400_0002)
 PSCI_CPU_ON: Final = u64(0xC400_0003)
 PSCI_SYSTEM_OFF: Final = u64(0x8400_0008)
-PSCI_SYSTEM_RESET: Final = u64(0x8400_0009)
 
 PSCI_SUCCESS: Final = u64(0)
 NOT_SUPPORTED: Final = u64(0xFFFF_FFFF_FFFF_FFFF)

@@ -16,12 +16,12 @@ from delphyne.el2.arch.hypervisor import (
     CNTHCTL_EL2,
     CNTVOFF_EL2,
     CPTR_EL2,
+    CPTR_NO_TRAPS,
     HSTR_EL2,
     MDCR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     Cnthctl,
-    Cptr,
     Mdcr,
 )
 from delphyne.el2.arch.identification import CTR_EL0, ID_AA64DFR0_EL1, MIDR_EL1, MPIDR_EL1, PMCR_EL0
@@ -75,7 +75,7 @@ def set_controls() -> None:
 
     FP and SIMD at EL1 and EL0 are not trapped, timers and counters are theirs, debug and performance monitors too, and they see this CPU's
     own identity."""
-    CPTR_EL2.write(Cptr(res1_low=u8(0xFF), res1_9=True, res1_13=True))
+    CPTR_EL2.write(CPTR_NO_TRAPS)
     CNTHCTL_EL2.write(Cnthctl(el1pcten=True, el1pcen=True))
     CNTVOFF_EL2.write(u64(0))
     HSTR_EL2.write(u64(0))
