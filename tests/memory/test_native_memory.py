@@ -60,6 +60,7 @@ class Native:
 
 @pytest.fixture(scope="module")
 def native() -> Native:
+    forget_statics()  # what is in them now is what the compiled ones begin with
     module = load(compile_modules([f"{ROOM}.frames", f"{ROOM}.pages", f"{ROOM}.stage1", f"{ROOM}.stage2"]))
     memory = ctypes.create_string_buffer(SIZE + 65536)
     return Native(module, memory, (ctypes.addressof(memory) + 65535) & ~65535)
