@@ -224,7 +224,7 @@ def test_too_little_room_for_checkpoints_is_said() -> None:
 KERNEL = image(a_kernel().blob(), data_at=4096)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0, len(KERNEL) - 1), st.integers(0, 255) | st.sampled_from([0, 1, 0x7F, 0x80, 0xFF])), max_size=6),
     length=st.one_of(st.just(len(KERNEL)), st.integers(0, len(KERNEL))),

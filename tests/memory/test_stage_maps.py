@@ -236,4 +236,4 @@ class Maps(RuleBasedStateMachine):
 
 
 TestMaps = Maps.TestCase
-TestMaps.settings = settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
+TestMaps.settings = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
