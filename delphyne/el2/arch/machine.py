@@ -257,3 +257,12 @@ def is_ram(machine: Machine, base: Pa, size: u64) -> bool:
         if base >= bank.base and base - bank.base <= bank.size and size <= bank.size - (base - bank.base):
             return True
     return False
+
+
+def is_reserved(machine: Machine, base: Pa, size: u64) -> bool:
+    """Whether any of `size` bytes from `base` on, at least one, lies in a reserved region. base + size does not wrap."""
+    for i in u64.range(machine.reserved_count):
+        region = machine.reserved[i]
+        if region.base < base + size and base < region.base + region.size:
+            return True
+    return False

@@ -18,7 +18,7 @@ from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Spsr
 from delphyne.el2.arch.frame import Frame
-from delphyne.el2.arch.machine import MACHINE, Machine, is_ram
+from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
 from delphyne.el2.arch.translation import VTCR_EL2
 from delphyne.el2.entry import cpus, firmware, own_map
@@ -263,8 +263,11 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
 
 def memory_from(at: Pa) -> Hostile:
-    """The host's memory from `at` to the end of its page; nothing where that is not RAM of the host's."""
-    if not is_ram(MACHINE, at, u64(1)) or own_end(at.raw) is not None:
+    """The host's memory from `at` to the end of its page; nothing where that page is not RAM of the host's that EL2's own map has.
+
+    EL2 maps no reserved region and no part of a page at the end of a bank: to look there would be a fault of EL2 itself."""
+    page = at.align_down(PAGE_SIZE)
+    if not is_ram(MACHINE, page, PAGE_SIZE) or own_end(page.raw) is not None or is_reserved(MACHINE, page, PAGE_SIZE):
         return Hostile(at, u64(0))
     return Hostile(at, PAGE_SIZE - (at.raw & (PAGE_SIZE - 1)))
 

@@ -4,7 +4,8 @@
 A kernel that finds itself at EL1 sets SCTLR_EL1, prepares an exception return to its caller, puts BOOT_CPU_MODE_EL1 into w0 and returns
 (arch/arm64/kernel/head.S, init_el1). HCR_EL2.TVM makes the first of these trap. Where what follows is that sequence, EL2 does it in the
 kernel's place with BOOT_CPU_MODE_EL2 as the answer: from then on the kernel believes that EL2 was its own and that KVM can run there, which is
-what Delphyne then serves. Where it is anything else, the write is done as it was meant, and the trap stays for the next SCTLR_EL1 write.
+what Delphyne then serves. Where it is anything else, the write is done as it was meant, and the trap stays until the MMU comes on: whoever
+turns that on without having asked is not going to ask.
 
 The instructions are read from the host's memory while its MMU is off, so the program counter is a physical address. What a lying host gains
 by them is an answer in its own w0. No lock: all of it is this CPU's own.
@@ -43,8 +44,10 @@ def serve_write(frame: Frame, iss: el1.SystemIss, code: Hostile) -> bool:
         frame.elr = frame.x[30]
         frame.spsr = SYSTEM_OFF_STATE.raw
         host_state.await_boot_mode(False)
-    else:
-        frame.elr += 4
+        return True
+    if SCTLR_EL1.read().m:
+        host_state.await_boot_mode(False)
+    frame.elr += 4
     return True
 
 
