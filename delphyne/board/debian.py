@@ -70,7 +70,9 @@ class AptRoot:
         """The .deb files of `packages`, with all they depend on where wanted; from the cache where they are there already."""
         self.update()
         verb = "install" if dependencies else "download"
-        listing = self._apt("apt-get", "-y", "--print-uris", "--no-install-recommends", verb, *packages)
+        elsewhere = self.folder / "nothing"  # apt-get does not list what is in its archives already
+        (elsewhere / "partial").mkdir(parents=True, exist_ok=True)
+        listing = self._apt("apt-get", "-y", "-o", f"Dir::Cache::archives={elsewhere}", "--print-uris", "--no-install-recommends", verb, *packages)
         files = re.findall(r"^'[^']+' (\S+\.deb)", listing, re.MULTILINE)
         if not files:
             raise PackageError(f"no such package for arm64: {' '.join(packages)}")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stock kernel above Delphyne that starts the next one: kexec into the other kernel, and a crash kernel after a panic.
+
+Both times the second kernel has to hear anew that it was booted at EL2, and to find KVM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from delphyne.board import host_programs, hostimage, qemu
+from delphyne.board.host import Host, kernel_file, run
+
+pytestmark = pytest.mark.system
+
+SECOND = """
+echo "second kernel: $(uname -r), $(nproc) CPUs"
+dmesg | grep -E 'CPU: All CPU|Hyp .*mode init'
+ls -l /dev/kvm
+echo second complete
+"""
+
+
+def _with_kexec(kernel: str, script: str, arguments: str = "") -> Host:
+    """A host that holds kexec, the kernel `kernel` as /second, and an initramfs for it."""
+    second = hostimage.build({"second.sh": SECOND})
+    files = (*host_programs.files("kexec-tools", "sbin/kexec"), ("second", kernel_file(kernel).read_bytes()), ("second.gz", second.read_bytes()))
+    machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=2048)
+    return Host(kernel="6.1", machine=machine, script=script, files=files, arguments=arguments)
+
+
+def _second_boot(image: Path, host: Host) -> str:
+    done = run(host, image, timeout=200.0)
+    assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console}\n{done.complaint}"
+    assert done.console.count("Run /init") == 2, done.console
+    report = done.console.rpartition("Run /init")[2]
+    assert "second complete" in report, done.console
+    assert "started at EL2" in report, done.console
+    assert "mode initialized successfully" in report, done.console
+    assert "No such file" not in report, done.console
+    return report
+
+
+def test_kexec_into_the_other_kernel(image: Path) -> None:
+    script = """
+kexec --load /second --initrd=/second.gz --command-line='console=ttyAMA0 delphyne.run=second.sh' || exit
+echo first loaded
+kexec --exec
+"""
+    report = _second_boot(image, _with_kexec("6.12", script))
+    assert "second kernel: 6.12." in report, report
+    assert ", 2 CPUs" in report, report
+
+
+@pytest.mark.slow
+def test_a_panic_boots_the_crash_kernel(image: Path) -> None:
+    script = """
+kexec --load-panic /second --initrd=/second.gz --command-line='console=ttyAMA0 nr_cpus=1 delphyne.run=second.sh' || exit
+echo c > /proc/sysrq-trigger
+"""
+    report = _second_boot(image, _with_kexec("6.1", script, "crashkernel=256M"))
+    assert "second kernel: 6.1." in report, report
+    assert ", 1 CPUs" in report, report
