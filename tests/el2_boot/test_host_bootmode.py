@@ -70,6 +70,12 @@ def test_any_other_code_gets_its_write_and_goes_on(machine: Machine, words: tupl
     assert machine.read_register("HCR_EL2") & TVM
 
 
+def test_a_kernel_that_turns_its_mmu_on_unasked_is_trapped_no_more(machine: Machine) -> None:
+    frame = trapped(machine, (MSR_SCTLR, ISB), x0=0x30D0_0801)
+    assert (int(frame.x[0]), int(frame.elr)) == (0x30D0_0801, CODE_AT + 4)
+    assert machine.read_register("HCR_EL2") & TVM == 0
+
+
 def test_the_sequence_counts_only_while_the_mmu_is_off(machine: Machine) -> None:
     machine.write_register("SCTLR_EL1", 1)
     assert int(trapped(machine, KERNEL_6_1).elr) == CODE_AT + 4

@@ -263,13 +263,19 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
 
 def memory_from(at: Pa) -> Hostile:
-    """The host's memory from `at` to the end of its page; nothing where that page is not RAM of the host's that EL2's own map has.
+    """The host's memory from `at` to the end of the next page, or of its own where the next is not the host's; nothing where neither is.
 
     EL2 maps no reserved region and no part of a page at the end of a bank: to look there would be a fault of EL2 itself."""
     page = at.align_down(PAGE_SIZE)
-    if not is_ram(MACHINE, page, PAGE_SIZE) or own_end(page.raw) is not None or is_reserved(MACHINE, page, PAGE_SIZE):
-        return Hostile(at, u64(0))
-    return Hostile(at, PAGE_SIZE - (at.raw & (PAGE_SIZE - 1)))
+    within = at - page
+    if _is_readable(page, 2 * PAGE_SIZE):
+        return Hostile(at, 2 * PAGE_SIZE - within)
+    return Hostile(at, PAGE_SIZE - within) if _is_readable(page, PAGE_SIZE) else Hostile(at, u64(0))
+
+
+def _is_readable(page: Pa, size: u64) -> bool:
+    """Whether these whole pages are RAM of the host's that EL2's own map has."""
+    return is_ram(MACHINE, page, size) and not _touches_own(page.raw, size) and not is_reserved(MACHINE, page, size)
 
 
 @holds(HOST_LOCK)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the host's memory EL2 looks at: never where its own map has nothing, whatever the host's program counter says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from delphyne.el2.arch.fdt import Region
+from delphyne.el2.arch.machine import MACHINE
+from delphyne.el2.entry import host
+from delphyne.lang import Pa, u64
+
+RAM, RAM_END = 0x4000_0000, 0x4010_0800
+OWN, RESERVED = 0x4004_0000, 0x4008_0000
+
+
+def _region(base: int, end: int) -> Region:
+    return Region(Pa(u64(base)), u64(end - base))
+
+
+@pytest.fixture(autouse=True)
+def layout() -> Iterator[None]:
+    """One bank that ends within a page, two pages of EL2's, one reserved."""
+    MACHINE.banks[0], MACHINE.bank_count = _region(RAM, RAM_END), u64(1)
+    MACHINE.reserved[0], MACHINE.reserved_count = _region(RESERVED, RESERVED + 0x1000), u64(1)
+    host.HOST.tree.holes[0], host.HOST.tree.hole_count = _region(OWN, OWN + 0x2000), u64(1)
+    yield
+    MACHINE.bank_count = MACHINE.reserved_count = host.HOST.tree.hole_count = u64(0)
+
+
+@pytest.mark.parametrize(
+    ("at", "size"),
+    [
+        (RAM, 0x2000),
+        (RAM + 0x1FFC, 0x1004),
+        (OWN - 0x2000, 0x2000),
+        (OWN - 4, 4),
+        (OWN, 0),
+        (OWN + 0x1FFC, 0),
+        (OWN + 0x2000, 0x2000),
+        (RESERVED - 4, 4),
+        (RESERVED, 0),
+        (RESERVED + 0xFFC, 0),
+        (RESERVED + 0x1000, 0x2000),
+        (0x400F_FFFC, 4),
+        (0x4010_0000, 0),
+        (RAM - 4, 0),
+        (0, 0),
+        (0xFFFF_FFFF_FFFF_FFFC, 0),
+    ],
+)
+def test_only_whole_pages_that_el2_maps_are_read(at: int, size: int) -> None:
+    seen = host.memory_from(Pa(u64(at)))
+    assert (int(seen.base.raw), int(seen.size)) == (at, size)
