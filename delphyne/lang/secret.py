@@ -120,11 +120,11 @@ def declassify(s: Secret[I]) -> I:
 
 
 def secret_equal(a: View[u8], b: View[u8]) -> bool:
-    """Whether two runs of bytes are equal, in a time that only their length decides. Traps INDEX where the lengths differ."""
+    """Whether two runs of bytes are equal, in a time that only their length decides. Traps INDEX (longer, shorter) where the lengths differ."""
     if not all(isinstance(x, View | ArrayOf) and x._item in (u8, Secret[u8]) for x in (a, b)):
         raise TypeError("secret_equal compares slices of bytes")
     if a._length != b._length:
-        raise Trap(TrapKind.INDEX, a._length, b._length)
+        raise Trap(TrapKind.INDEX, max(a._length, b._length), min(a._length, b._length))
     difference = u8(0)
     for i in range(a._length):
         x, y = (s._cells[s._start + i] for s in (a, b))
