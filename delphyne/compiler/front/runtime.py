@@ -7,7 +7,8 @@ from delphyne.lang import View, u8, u64
 
 
 def secret_equal(a: View[u8], b: View[u8]) -> bool:
-    """Whether two runs of bytes are equal, in a time that only their length decides. Traps INDEX where the lengths differ."""
+    """Whether two runs of bytes are equal, in a time that only their length decides. Traps INDEX (longer, shorter) where the
+    lengths differ."""
     other = b[: a.length]
     if other.length != b.length:
         other = a[: b.length]
