@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from delphyne.compiler.back.errors import BackError, ToolMissing
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the `delphyne` package: file names are shown relative to it, so that builds do not depend on where it lies."""
 
 
+@cache
 def shown(file: str) -> str:
     """A source file's name as reports and debug information carry it."""
     path = Path(file)
