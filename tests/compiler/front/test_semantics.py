@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,8 +24,8 @@ PROGRAM = """from __future__ import annotations
 from typing import Final
 
 from delphyne.lang import (
-    Array, AtomicU64, Bits64, Enum8, ErrorEnum, Handle, Level, Lock, Order, Pa, Pool, Slice, View, bits, checked_sub, guarded, log, secret, secret_equal, struct,
-    text, u8, u16, u32, u64, value, wrap_add, wrap_mul, wipe,
+    Array, AtomicU64, Bits64, Enum8, ErrorEnum, Level, Lock, Order, Pa, Pool, bits, checked_sub, guarded, log, secret_equal, struct, text, u8, u64,
+    value, wipe, wrap_add, wrap_mul,
 )
 
 
@@ -333,16 +332,17 @@ NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 9, 13, 64, 127, 128, 255, 4096, 1 << 40, (1 <
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModuleType, native.NativeModule]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, native.NativeModule]:
     path: Path = tmp_path_factory.mktemp("semantics") / "semantics_of_both.py"
     path.write_text(PROGRAM, encoding="utf-8")
     program = front.compile_paths([path])
-    yield sys.modules["semantics_of_both"], native.load(program, opt=2)
+    return sys.modules["semantics_of_both"], native.load(program, opt=2)
 
 
 def _names() -> list[str]:
     helpers = {"note", "noted", "inner"}
-    return [line.split("(")[0].removeprefix("def ") for line in PROGRAM.splitlines() if line.startswith("def ") and line.split("(")[0][4:] not in helpers]
+    names = [line.split("(")[0].removeprefix("def ") for line in PROGRAM.splitlines() if line.startswith("def ")]
+    return [name for name in names if name not in helpers]
 
 
 def _in_python(function: Any, arguments: list[int]) -> object:
