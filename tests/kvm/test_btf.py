@@ -71,7 +71,7 @@ def a_kernel() -> Writer:
     inner = w.struct("", 32, [("first", long, 0), ("", anonymous, 64)])
     w.struct("vm", 120, [("id", long, 0), ("regs", qualified, 64), ("", inner, 448), ("next", pointer, 704)])
     w.struct("vm_long_name", 8, [("only", long, 0)])
-    w.struct_with_widths("flags", 8, [("whole", long, 8, 0), ("narrow", long, 3, 5)])
+    w.struct_with_widths("flags", 8, [("whole", long, 8, 0), ("narrow", long, 3, 5), ("even", long, 16, 8)])
     w.enum("calls", {"CALL_A": 1, "CALL_AB": 7, "NEGATIVE": 0xFFFFFFFF})
     return w
 
@@ -105,6 +105,7 @@ def test_bit_fields_are_refused_and_their_neighbours_found() -> None:
     got = sound(image(a_kernel().blob()), "flags")
     assert got.offset(got.found[0], "whole") == 1
     assert got.offset(got.found[0], "narrow") == Err.UNSUPPORTED
+    assert got.offset(got.found[0], "even") == Err.UNSUPPORTED
 
 
 def test_a_name_is_not_its_prefix() -> None:
@@ -134,7 +135,8 @@ def test_every_type_number_is_reached_by_checkpoints() -> None:
     for i in range(100):
         assert btf.type_at(got.types, got.checkpoints, got.count, u32(i + 1)) == u64(places[i])
     assert btf.type_at(got.types, got.checkpoints, got.count, u32(0)) == Err.NOT_FOUND
-    assert btf.type_at(got.types, got.checkpoints, got.count, u32(101)) == Err.MALFORMED
+    for beyond in (101, 129, 64 * 32 + 1):
+        assert btf.type_at(got.types, got.checkpoints, got.count, u32(beyond)) == Err.MALFORMED
     assert btf.type_at(got.types, got.checkpoints, got.count, u32(0xFFFFFFFF)) == Err.MALFORMED
 
 
@@ -152,6 +154,8 @@ def test_headers_that_are_not_sound_are_passed_over() -> None:
         blob[:4] + struct.pack("<I", 23) + blob[8:],
         blob[:8] + struct.pack("<I", 2) + blob[12:],
         blob[:12] + struct.pack("<I", 0xFFFFFFFC) + blob[16:],
+        blob[:12] + struct.pack("<I", 8) + blob[16:],
+        blob[:12] + struct.pack("<I", struct.unpack_from("<I", blob, 16)[0] + 4) + blob[16:],
         blob[:16] + struct.pack("<I", 0) + blob[20:],
         blob[:20] + struct.pack("<I", 0) + blob[24:],
         blob[:20] + struct.pack("<I", len(blob) * 100) + blob[24:],
@@ -211,6 +215,24 @@ def test_records_without_end_and_unknown_kinds_are_refused() -> None:
     assert opened(image(w.blob())) == Err.UNSUPPORTED
     w.records = [*good, b"\0" * 4]
     assert opened(image(w.blob())) == Err.TRUNCATED
+
+
+def test_types_that_end_inside_a_record_are_refused() -> None:
+    blob = a_kernel().blob()
+    for missing in (1, 2, 3, 4):
+        shorter = blob[:12] + struct.pack("<I", struct.unpack_from("<I", blob, 12)[0] - missing) + blob[16:]
+        assert opened(image(shorter)) == Err.TRUNCATED
+
+
+@pytest.mark.parametrize("count", [4096, 4097])
+def test_structures_and_enums_beyond_the_limit_are_refused(count: int) -> None:
+    w = Writer()
+    w.struct("wide", 8 * count, [("m", 1, 64 * number) for number in range(count - 1)] + [("last", 1, 8)])
+    w.enum("long", {f"E{number}": number for number in range(count)})
+    got = sound(image(w.blob()), "wide", "long")
+    assert got.offset(got.found[0], "last") == (1 if count == 4096 else Err.UNSUPPORTED)
+    found = btf.enumerator(got.types, got.strings, u64(got.found[1]), text(b"E7"))
+    assert found == (u32(7) if count == 4096 else Err.UNSUPPORTED)
 
 
 def test_too_little_room_for_checkpoints_is_said() -> None:

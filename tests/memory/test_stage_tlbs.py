@@ -158,6 +158,9 @@ def test_barriers_and_invalidations_in_their_order() -> None:
         assert names(machine, lambda: tables.unmap_leaf(space, u64(GIGA))) == FLUSH
         whole = ["dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb"]
         assert names(machine, lambda: flush.stage2_all(tables.vttbr_of(space))) == whole
+        for rest in range(GIGA + MEGA2, 2 * GIGA, 32 * MEGA2):
+            assert not isinstance(stage2.unmap_range(space, Ipa(u64(rest)), u64(32 * MEGA2)), Err)
+        assert names(machine, lambda: stage2.destroy(space)) == whole
         mine = Space()
         assert stage1.create(mine) is None
         assert names(machine, lambda: stage1.map_range(mine, Va(u64(GIGA)), Pa(u64(GIGA)), u64(GIGA), Use.DATA)) == ["dsb ishst", "isb"]
