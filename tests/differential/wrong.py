@@ -95,7 +95,8 @@ def both_sides_of_and(program: tree.Program) -> None:
     """`x and f()` calls f always."""
 
     def change(node: object) -> None:
-        if isinstance(node, tree.ShortCircuit) and node.is_and:
+        # The item of an option that is None has no value at all, and what LLVM makes of that need not end.
+        if isinstance(node, tree.ShortCircuit) and node.is_and and not any(isinstance(part, tree.OptionItem) for part in nodes(node.right)):
             test = tree.Conditional(node.right, tree.Const(1, node.ty, node.loc), tree.Const(0, node.ty, node.loc), node.ty, node.loc)
             node.left, node.right = test, node.left
 
@@ -126,6 +127,15 @@ def old_contents_kept(program: tree.Program) -> None:
         body[:] = [statement for statement in body if not isinstance(statement, tree.ZeroLocal)]
 
 
+def locks_kept_by_return(program: tree.Program) -> None:
+    """`with` releases only at its end."""
+    for _, body in list(blocks(program)):
+        flat: list[tree.Stmt] = []
+        for statement in body:
+            flat += [*statement.enter, *statement.body, *statement.leave] if isinstance(statement, tree.Scoped) else [statement]
+        body[:] = flat
+
+
 def bytes_swapped(program: tree.Program) -> None:
     def change(node: object) -> None:
         if isinstance(node, tree.Builtin) and node.name == "load_bytes":
@@ -146,6 +156,7 @@ WRONG = (
     last_round_missing,
     old_contents_kept,
     bytes_swapped,
+    locks_kept_by_return,
 )
 
 
