@@ -85,11 +85,11 @@ def view(blob: bytes) -> View[u8]:
 
 
 def board(banks: list[int] | None = None, **extra: Dt) -> Dt:
-    """A small legal board: two CPUs, 256 MiB, PSCI by SMC, GICv3, a PL011 that is the console."""
+    """A small legal board: two CPUs, 256 MiB, PSCI by SMC, GICv3, a PL011 that is the console; it asks for the demo."""
     return Dt(
         {"#address-cells": [2], "#size-cells": [2], "compatible": "test,board"},
         {
-            "chosen": Dt({"stdout-path": "serial0:115200n8"}),
+            "chosen": Dt({"stdout-path": "serial0:115200n8", "bootargs": "quiet delphyne.demo"}),
             "aliases": Dt({"serial0": "/soc/uart@1000"}),
             "memory@40000000": Dt({"device_type": "memory", "reg": banks or cells64(0x4000_0000, 0x1000_0000)}),
             "cpus": Dt(

@@ -117,15 +117,3 @@ def test_the_stacks_of_the_linker_script_are_those_of_python() -> None:
     assert int(top[1], 16) == int(STACK_OFFSET + STACK_BYTES) == int(SLOT_BYTES)
     assert int(EMERGENCY_OFFSET) == int(PAGE_SIZE)
     assert int(EMERGENCY_OFFSET + EMERGENCY_BYTES + PAGE_SIZE) == int(STACK_OFFSET)
-
-
-def test_the_image_header_is_what_linux_loaders_read(functions: dict[str, list[str]], tmp_path: Path) -> None:
-    image = demo.build(tmp_path).image.read_bytes()
-    assert image[56:60] == b"ARM\x64"
-    assert int.from_bytes(image[8:16], "little") == 0
-    assert int.from_bytes(image[24:32], "little") == 0xA
-    size = int.from_bytes(image[16:24], "little")
-    assert size % 4096 == 0
-    assert size > len(image) + int(MAX_CPUS) * int(SLOT_BYTES)
-    again = tmp_path / "again"
-    assert demo.build(again).image.read_bytes() == image, "two builds differ"

@@ -45,8 +45,9 @@ def _array(data: bytes) -> Array:
 
 def _host(raw: bytes, *holes: tuple[int, int]) -> fdt_edit.HostTree:
     host = fdt_edit.HostTree()
-    host.arguments_at = u64(raw.index(b"console=x quiet\0"))
-    host.arguments_length = u64(len("console=x quiet"))
+    line = b"console=x quiet"
+    host.arguments[: u64(len(line))].copy_from(_array(line)[:])
+    host.arguments_length = u64(len(line))
     host.initrd = fdt.Region(Pa(u64(0x6000_0000)), u64(0x200))
     for i, (base, size) in enumerate(holes):
         host.holes[i] = fdt.Region(Pa(u64(base)), u64(size))

@@ -26,46 +26,52 @@ def module(kind: list[str], base: int, size: int, arguments: str | None = None) 
     return node
 
 
-def found(nodes: dict[str, Dt], chosen: dict[str, list[int]] | None = None) -> tuple[modules.Modules | Err, bytes]:
+def found(nodes: dict[str, Dt], chosen: dict[str, list[int]] | None = None) -> modules.Modules | Err:
     root = board()
     root.children["chosen"].children = nodes
     root.children["chosen"].properties.update(chosen or {})
-    blob = write(root)
-    raw = view(blob)
+    raw = view(write(root))
     tree = fdt.open_tree(raw)
     assert not isinstance(tree, Err)
     result = modules.Modules()
     answer = modules.find(raw, tree, result)
-    return (answer if isinstance(answer, Err) else result), blob
+    return answer if isinstance(answer, Err) else result
 
 
 def region(one: fdt.Region) -> tuple[int, int]:
     return int(one.base.raw), int(one.size)
 
 
-def arguments(result: modules.Modules, blob: bytes) -> bytes:
-    start = int(result.arguments_at)
-    return blob[start : start + int(result.arguments_length)]
+def arguments(result: modules.Modules) -> bytes:
+    return bytes(int(result.arguments[i]) for i in range(int(result.arguments_length)))
 
 
 def test_a_kernel_with_its_arguments_and_a_ramdisk() -> None:
-    result, blob = found({"module@1": module(RAMDISK, 0x5800_0000, 0x200), "module@2": module(KERNEL, 0x5000_0000, 0x100, "console=x")})
+    result = found({"module@1": module(RAMDISK, 0x5800_0000, 0x200), "module@2": module(KERNEL, 0x5000_0000, 0x100, "console=x")})
     assert isinstance(result, modules.Modules)
     assert region(result.kernel) == (0x5000_0000, 0x100)
     assert region(result.ramdisk) == (0x5800_0000, 0x200)
-    assert arguments(result, blob) == b"console=x"
+    assert arguments(result) == b"console=x"
 
 
 def test_a_kernel_alone_has_an_empty_ramdisk_and_no_arguments() -> None:
-    result, _ = found({"module@1": module(KERNEL, 0x5000_0000, 0x100)})
+    result = found({"module@1": module(KERNEL, 0x5000_0000, 0x100)})
     assert isinstance(result, modules.Modules)
     assert int(result.ramdisk.size) == 0
     assert int(result.arguments_length) == 0
 
 
+def test_a_command_line_longer_than_a_kernels_is_refused() -> None:
+    longest = "x" * int(modules.ARGUMENTS_BYTES)
+    result = found({"module@1": module(KERNEL, 0x5000_0000, 0x100, longest)})
+    assert isinstance(result, modules.Modules)
+    assert arguments(result) == longest.encode()
+    assert found({"module@1": module(KERNEL, 0x5000_0000, 0x100, longest + "y")}) is Err.OVERFLOW
+
+
 def test_chosen_may_set_its_own_cells() -> None:
     node = Dt({"compatible": KERNEL, "reg": [0x5000_0000, 0x100]})
-    result, _ = found({"module@1": node}, {"#address-cells": [1], "#size-cells": [1]})
+    result = found({"module@1": node}, {"#address-cells": [1], "#size-cells": [1]})
     assert isinstance(result, modules.Modules)
     assert region(result.kernel) == (0x5000_0000, 0x100)
 
@@ -74,17 +80,17 @@ def test_only_children_of_chosen_that_are_modules_count() -> None:
     deeper = Dt({"compatible": "other"}, {"module@1": module(KERNEL, 0x5000_0000, 0x100)})
     plain = Dt({"compatible": "multiboot,kernel", "reg": cells64(0x5000_0000, 0x100)})
     for nodes in ({}, {"wrapper": deeper}, {"kernel@1": plain}, {"module@1": module(RAMDISK, 0x5800_0000, 0x200)}):
-        assert found(nodes)[0] is Err.NOT_FOUND
+        assert found(nodes) is Err.NOT_FOUND
 
 
 def test_an_unknown_kind_of_module_is_passed_over() -> None:
     nodes = {"module@0": module(["multiboot,xsm", "multiboot,module"], 0x4000_0000, 1), "module@1": module(KERNEL, 0x5000_0000, 0x100)}
-    assert isinstance(found(nodes)[0], modules.Modules)
+    assert isinstance(found(nodes), modules.Modules)
 
 
 @pytest.mark.parametrize("kind", [KERNEL, RAMDISK])
 def test_two_of_a_kind_are_refused(kind: list[str]) -> None:
-    assert found({"module@1": module(kind, 0x5000_0000, 0x100), "module@2": module(kind, 0x6000_0000, 0x100)})[0] is Err.EXISTS
+    assert found({"module@1": module(kind, 0x5000_0000, 0x100), "module@2": module(kind, 0x6000_0000, 0x100)}) is Err.EXISTS
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_two_of_a_kind_are_refused(kind: list[str]) -> None:
     ],
 )
 def test_a_module_without_a_place_is_refused(properties: dict[str, list[int]], error: Err) -> None:
-    assert found({"module@1": Dt({"compatible": KERNEL, **properties})})[0] is error
+    assert found({"module@1": Dt({"compatible": KERNEL, **properties})}) is error
 
 
 @given(st.dictionaries(st.integers(0, 400), st.integers(0, 255), max_size=6))
@@ -118,7 +124,7 @@ def test_a_tree_with_spoiled_bytes_gives_modules_or_an_error(changes: dict[int, 
     result = modules.Modules()
     if not isinstance(modules.find(raw, tree, result), Err):
         assert int(result.kernel.size) > 0
-        assert int(result.arguments_at) + int(result.arguments_length) <= len(blob)
+        assert arguments(result) in bytes(blob)
         for one in (result.kernel, result.ramdisk):
             assert sum(region(one)) < 2**64
 
@@ -146,6 +152,7 @@ def test_an_image_says_how_much_memory_it_takes() -> None:
         (b"", Trouble.TRUNCATED),
         (image(start=b"\x1f\x8b\x08", magic=b"\0\0\0\0"), Trouble.COMPRESSED),
         (image(magic=b"\0\0\0\0"), Trouble.OTHER_ARCHITECTURE),
+        (image(start=b"MZ\0\0zimg", magic=b"\0\0\0\0"), Trouble.COMPRESSED),
         (b"\0" * 0x206 + b"HdrS" + b"\0" * 100, Trouble.OTHER_ARCHITECTURE),
         (image(flags=1), Trouble.BIG_ENDIAN),
         (image(size=0), Trouble.OLD),
@@ -154,3 +161,26 @@ def test_an_image_says_how_much_memory_it_takes() -> None:
 def test_what_cannot_be_run_is_told_apart(data: bytes, trouble: Trouble) -> None:
     assert linux_image.trouble(view(data)) == trouble
     assert linux_image.read(view(data)) is Err.UNSUPPORTED
+
+
+def stub(sections: list[tuple[int, int]], length: int = 4096, count: int | None = None) -> bytes:
+    """An image with an EFI stub whose PE sections have these offsets and sizes in the file."""
+    pe = struct.pack("<IHHIIIHH", 0x4550, 0xAA64, len(sections) if count is None else count, 0, 0, 0, 8, 0) + b"\0" * 8
+    table = b"".join(struct.pack("<8sIIIIIIHHI", b".text", 0, 0, size, at, 0, 0, 0, 0, 0) for at, size in sections)
+    return (image()[:60] + struct.pack("<I", 64) + pe + table).ljust(length, b"\0")[:length]
+
+
+@pytest.mark.parametrize(
+    ("data", "trouble"),
+    [
+        (stub([(512, 1000), (1512, 4096 - 1512)]), None),
+        (stub([(512, 1000), (1512, 4097 - 1512)]), Trouble.TRUNCATED),
+        (stub([(2**32 - 1, 2**32 - 1)]), Trouble.TRUNCATED),
+        (stub([(512, 1000)], count=0xFFFF), Trouble.TRUNCATED),
+        (stub([(64, 64)], length=130), Trouble.TRUNCATED),
+        (stub([(64, 64)], length=70), None),
+        (image()[:60] + b"\xff" * 4 + b"\0" * 64, None),
+    ],
+)
+def test_a_file_that_ends_early_is_found_by_its_efi_header(data: bytes, trouble: Trouble | None) -> None:
+    assert linux_image.trouble(view(data)) == trouble

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from delphyne.board import demo, qemu
 from delphyne.board.qemu import Ending, Machine
 from delphyne.compiler.back.image import Built
+from delphyne.el2.arch.cpu import MAX_CPUS, SLOT_BYTES
 
 pytestmark = pytest.mark.system
 
@@ -25,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def booted(built: Built, machine: Machine, timeout: float = 90) -> str:
-    done = qemu.run(built.image, machine, timeout=timeout)
+    done = qemu.run(built.image, replace(machine, arguments=demo.ARGUMENTS), timeout=timeout)
     assert done.ending is Ending.OFF, f"{done.ending.value}\n--- console ---\n{done.console}\n--- QEMU ---\n{done.complaint}"
     return done.console
 
@@ -82,6 +84,16 @@ def test_the_demo_tells_its_whole_story(built: Built, machine: Machine, crypto: 
     check_scenario(console, machine.cpus)
     assert ("SHA-256 by crypto extensions: ba7816bf8f01cfea..b410ff61f20015ad is right" in console) is crypto, console
     assert f"GICv{machine.gic}" in console
+
+
+def test_the_image_header_is_what_linux_loaders_read(built: Built) -> None:
+    image = built.image.read_bytes()
+    assert image[56:60] == b"ARM\x64"
+    assert int.from_bytes(image[8:16], "little") == 0
+    assert int.from_bytes(image[24:32], "little") == 0xA
+    size = int.from_bytes(image[16:24], "little")
+    assert size % 4096 == 0
+    assert size > len(image) + int(MAX_CPUS) * int(SLOT_BYTES)
 
 
 def board_tree(source: str, folder: Path) -> Path:
@@ -166,7 +178,7 @@ class Gdb:
     def __call__(self, *commands: str) -> str:
         assert shutil.which(demo.GDB), "install the Debian package gdb-multiarch"
         socket, console = self.folder / "gdb", self.folder / "console"
-        with qemu.stopped_for_gdb(self.built.image, Machine(cpu="cortex-a57", cpus=1, memory=256), socket, console):
+        with qemu.stopped_for_gdb(self.built.image, Machine(cpu="cortex-a57", cpus=1, memory=256, arguments=demo.ARGUMENTS), socket, console):
             given = [part for line in [*demo.gdb_commands(self.built.elf, socket), *commands] for part in ("-ex", line)]
             done = subprocess.run([demo.GDB, "-nx", "-q", "-batch", *given], capture_output=True, text=True, timeout=120, check=False)
         return f"{done.stdout}\n--- stderr ---\n{done.stderr}\n--- console ---\n{console.read_text()}"
