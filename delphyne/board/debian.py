@@ -23,17 +23,18 @@ def _version(name: str) -> list[int]:
 
 
 class AptRoot:
-    """A private apt root for arm64 below `folder`."""
+    """A private apt root below `folder`; one root has packages of one architecture."""
 
-    def __init__(self, folder: Path = CACHE / "apt") -> None:
+    def __init__(self, folder: Path = CACHE / "apt", architecture: str = "arm64") -> None:
         """Nothing is read or written before the first question."""
         self.folder = folder
+        self.architecture = architecture
         self.archives = folder / "cache" / "archives"
 
     def _apt(self, program: str, *arguments: str) -> str:
         options = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
             "APT::Sandbox::User": "",
             "Dir::State": str(self.folder / "state"),
             "Dir::State::status": str(self.folder / "state" / "status"),
@@ -59,7 +60,7 @@ class AptRoot:
         (self.folder / "state" / "status").touch()
         self._apt("apt-get", "update")
         if not any(lists.glob("*_Packages*")):
-            raise PackageError("apt-get update brought no arm64 package list: do this machine's apt sources carry arm64?")
+            raise PackageError(f"apt-get update brought no {self.architecture} package list: do this machine's apt sources carry that?")
 
     def names(self, pattern: str) -> list[str]:
         """Names of packages that match a regular expression as a whole, oldest version first by the numbers in the name."""
@@ -75,7 +76,7 @@ class AptRoot:
         listing = self._apt("apt-get", "-y", "-o", f"Dir::Cache::archives={elsewhere}", "--print-uris", "--no-install-recommends", verb, *packages)
         files = re.findall(r"^'[^']+' (\S+\.deb)", listing, re.MULTILINE)
         if not files:
-            raise PackageError(f"no such package for arm64: {' '.join(packages)}")
+            raise PackageError(f"no such package for {self.architecture}: {' '.join(packages)}")
         wanted = [self.archives / name for name in files]
         if not all(path.exists() for path in wanted):
             if dependencies:
