@@ -10,7 +10,9 @@ from typing import Any
 from delphyne.compiler import tree
 from delphyne.compiler.front import arithmetic, bits, calls, conditions, diagnostics, hints, methods, operands, types
 from delphyne.compiler.front.context import Context, Entity, Literal, Method, Operand, Placed, Value
-from delphyne.compiler.front.state import join
+from delphyne.compiler.front.state import Root, RootKind, join
+
+THROUGH_VIEW = Root(RootKind.VIEW, "")
 
 
 def operand(ctx: Context, node: ast.expr) -> Operand:
@@ -178,7 +180,8 @@ def rule_subscript(ctx: Context, node: ast.expr) -> Operand:
             return Placed(tree.BootIndexPlace(base.place, index(ctx, node.slice).expr, item, loc), item, base.roots)
         case tree.SliceT(item=item):
             whole = operands.value(ctx, base, node.value)
-            return Placed(tree.SliceIndexPlace(whole.expr, index(ctx, node.slice).expr, item, loc), item, base.roots)
+            roots = base.roots if base.ty.writable else base.roots | {THROUGH_VIEW}
+            return Placed(tree.SliceIndexPlace(whole.expr, index(ctx, node.slice).expr, item, loc), item, roots)
         case tree.TupleT(items=items):
             position = operand(ctx, node.slice)
             if not isinstance(position, Literal) or not 0 <= position.value < len(items):

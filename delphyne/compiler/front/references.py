@@ -14,9 +14,11 @@ from delphyne.lang.meta import StaticKind
 
 def check_write(ctx: Context, roots: Roots, node: ast.AST, boot: bool = False) -> None:
     """Refuses a write through a reference with these origins, and notes writes through parameters for the callers."""
-    for root in roots:
+    for root in sorted(roots, key=lambda one: (one.kind.value, one.name)):
         if root.kind is RootKind.PARAMETER:
             ctx.function.summary.writes.add(root.name)
+        elif root.kind is RootKind.VIEW:
+            raise ctx.fault(node, "E0303", "this was reached through a View, and is only read")
         elif root.kind is RootKind.STATIC:
             static = ctx.builder.statics.by_symbol(root.name)
             if static is None:
@@ -43,7 +45,7 @@ def check_return(ctx: Context, value: Value, node: ast.AST) -> None:
     """Refuses to return a reference to something that ends with the function or with an enclosing `with`."""
     if not carries(value.ty):
         return
-    for root in value.roots:
+    for root in sorted(value.roots, key=lambda one: (one.kind.value, one.name)):
         match root.kind:
             case RootKind.LOCAL:
                 raise ctx.fault(node, "E0301", f"this refers to `{root.name.split('.')[0]}`, a local that ends with the function")

@@ -20,6 +20,8 @@ class RootKind(Enum):
     LOCAL = "local"
     STATIC = "static"
     WINDOW = "window"
+    VIEW = "view"
+    """Not a place but a mark: reached through a View, so not to be written."""
 
 
 @dataclass(frozen=True, slots=True)

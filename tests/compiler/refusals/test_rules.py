@@ -439,6 +439,10 @@ def f(x: u64) -> u64:
         return u64(1)
     return y
 """,
+    "places in a view are read": """
+def f(s: View[Vm], t: View[AtomicU32]) -> u64:
+    return peek(s[0]) + u64(t[1].load(Order.RELAXED))
+""",
     "byte strings": """
 def f() -> u8:
     return text(b"abc")[1]
@@ -648,6 +652,21 @@ def f() -> None:
     "view stored to": (["E0303"], """
 def f(s: View[u8]) -> None:
     store_be32(s, 0, u32(1))
+"""),
+    "a place in a view written": (["E0303"], """
+def f(s: View[Vm]) -> None:
+    s[0].number = u64(1)
+"""),
+    "a place in a view written by a callee": (["E0303"], """
+def first(s: View[Vm]) -> Vm:
+    return s[0]
+
+def f(s: View[Vm]) -> None:
+    touch(first(s))
+"""),
+    "an atomic in a view written": (["E0303"], """
+def f(s: View[AtomicU32]) -> u32:
+    return s[0].add(u32(1), Order.RELAXED)
 """),
     "view passed where a slice is wanted": (["E0303"], """
 def g(s: Slice[u8]) -> None:
