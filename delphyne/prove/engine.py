@@ -74,7 +74,7 @@ class Watch:
         if event == "call" and code not in self._seen:
             self._seen.add(code)
             module = str(frame.f_globals.get("__name__", ""))
-            if module.startswith("delphyne.el2") or module.rpartition(".")[2].startswith("subject"):
+            if module.startswith(("delphyne.el2", "delphyne.lang.pool")) or module.rpartition(".")[2].startswith("subject"):
                 self.executed.add(f"{module}:{code.co_qualname}")
 
 

@@ -202,10 +202,10 @@ class Map:
 
     Walks start at level 0 (EL2's own map, 48 bits) or at level 1 in up to sixteen tables in a row (stage 2, 39 to 43 bits)."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: Given, pools: tuple[PoolName, ...] = (PoolName.EL2, PoolName.HOST)) -> None:
         self.given = given
         self.length = given.word("pages", 32)
-        self.supply = Supply(given, given.one_of("pool", (PoolName.EL2, PoolName.HOST)))
+        self.supply = Supply(given, given.one_of("pool", pools))
         self.mine_first: Any = z3.Function("mine", WORD, z3.BoolSort())
         self.level: Any = z3.Function("level", WORD, z3.BitVecSort(3))
         self.parent: Any = z3.Function("parent", WORD, WORD)
@@ -262,7 +262,8 @@ class Map:
         """The invariants of one word of table memory, as it was."""
         tree, page, below = self.tree, z3.LShR(at, 9), self.tree.page_below(at)
         leads = z3.And(
-            z3.ULT(self.level(page), 3), self.mine(below), z3.Not(self.is_root(below)), self.level(below) == self.level(page) + 1, self.parent(below) == at
+            z3.ULT(self.level(page), 3), self.level(below) == self.level(page) + 1,
+            self.mine(below), z3.Not(self.is_root(below)), self.parent(below) == at,
         )
         mine = z3.And(
             z3.ULE(self.level(page), 3), z3.Implies(self.is_root(page), self.level(page) == self.start), z3.UGE(self.level(page), self.start),

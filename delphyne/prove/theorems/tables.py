@@ -15,6 +15,7 @@ import z3  # type: ignore[import-untyped]
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import SLOTS, Descriptor
 from delphyne.el2.memory import flush, pages, tables
+from delphyne.el2.memory.tables import Space
 from delphyne.lang import u64
 from delphyne.prove.loops import Rule
 from delphyne.prove.memory import Cells, Tables, Write, cell
@@ -202,3 +203,136 @@ def change(given: Given) -> None:
         given.require(z3.And(after.valid, after.output == before.output, after.attributes == attributes_of(changed)), "new permissions, old output")
     else:
         tree.requires_same(asked)
+
+
+@about(tables.map_range, tables._tables_missing, tables.leaf_level, tables.covers, outcomes=("mapped", "refused"),
+       assumes=(*POOLS, "tables.map_leaf"),
+       bounds=(STARTS, "tables.map_range: ranges of exactly one page, 2 MiB or 1 GiB, aligned; longer ones by ring 1's models"))
+def map_range(given: Given) -> None:
+    """A range that is one leaf is mapped as by `map_leaf`, with exactly the tables reserved that are missing; with Err nothing changes."""
+    tree = Map(given)
+    level = given.one_of("level", (1, 2, 3))
+    low = 12 + 9 * (3 - level)
+    address = z3.Concat(given.word("address", 64 - low), z3.BitVecVal(0, low))
+    output, attributes = z3.Concat(given.word("output", 64 - low), z3.BitVecVal(0, low)), given.u64("attributes")
+    installed: list[tuple[Any, ...]] = []
+
+    def install(space: Any, found: Any, at: u64, last: Descriptor, depth: u64) -> None:
+        installed.append((found, at, last, depth))
+        for _ in range(int(depth) - int(found.level)):
+            pages.take_reserved(space.pool)
+
+    given.replace(tables._install, install)
+    inside = z3.And(z3.ULT(address, z3.BitVecVal(1, 64) << tree.bits), z3.ULT(output, 1 << 48))
+    result = tables.map_range(tree.space, integer(address), integer(output), u64(1 << low), attributes)
+    refused = isinstance(result, Err)
+    given.outcome("refused" if refused else "mapped")
+    if refused:
+        given.require(not installed, "Err maps nothing")
+        tree.requires_unchanged()
+        return
+    given.require(inside, "only what lies in both address spaces")
+    given.require(len(installed) == 1, "one leaf")
+    found, at, last, depth = installed[0]
+    given.require(int(depth) == level and int(found.level) <= level, "the largest leaf")
+    given.require(term(at) == address, "at the address")
+    given.require(term(last.raw) & 3 == (3 if level == 3 else 1), "a valid leaf of that level")
+    rest = ~z3.BitVecVal(3, 64)
+    given.require(term(last.raw) & rest == (output | term(attributes)) & rest, "to the output, with these attributes")
+    given.require(z3.Not(tree.translation(address, now=False).valid), "nothing was mapped there")
+    given.require(tree.supply.reserved == tree.supply.reserved_before, "all that was reserved is used")
+
+
+@about(tables._unmap_slot, outcomes=("something", "nothing"), assumes=("tables.unmap_leaf",))
+def unmap_slot(given: Given) -> None:
+    """The address behind the slot that was emptied, or was empty."""
+    tree = Map(given)
+    address = tree.input("address")
+    before = tables.walk(tree.space, address)
+    mapped = given.holds(term(before.descriptor.raw) & 1 == 1)
+    given.outcome("something" if mapped else "nothing")
+    given.replace(tables.unmap_leaf, lambda space, at: before if mapped else Err.NOT_FOUND)
+    behind = term(tables._unmap_slot(tree.space, address))
+    low = 12 + 9 * (3 - int(before.level))
+    given.require(behind == (z3.LShR(term(address), low) + 1) << low, "the end of the slot")
+
+
+@theorem(tables.unmap_range, outcomes=("all", "a part", "refused"), assumes=("tables.unmap_slot", "tables.split"),
+         trusts=(LOCKED, "tables._splits_at: as many tables as the splits at both ends take (no theorem yet; ring 1's models test it)"))
+def unmap_range(given: Given) -> None:
+    """Slots are emptied one behind the other from the first address, none beyond the end; the result says how far; with Err nothing happens."""
+    address, size, space = given.u64("address"), given.u64("size"), Space()
+    at: list[Term] = []
+    space.bits = given.u64("bits")
+    given.assume(z3.UGE(term(space.bits), 39), z3.ULE(term(space.bits), 48))
+    missing = given.boolean("tables are missing")
+    split: list[Any] = []
+    given.replace(pages.reserve, lambda name, count: Err.NO_MEMORY if missing else None)
+    given.replace(tables._splits_at, lambda space, edge, other: u64(1))
+    given.replace(tables._split_edge, lambda space, edge: split.append(edge))
+
+    def unmapped(space: Any, here: u64) -> u64:
+        given.require(z3.And(z3.UGE(term(here), term(address)), z3.ULT(term(here), term(address) + term(size))), "nothing beyond the range")
+        given.require(not at or term(here) == at[-1], "one behind the other")
+        behind = given.path.fresh_word("behind", 64)
+        given.assume(z3.UGT(behind, term(here)), z3.ULE(behind, 1 << 48))
+        at.append(behind)
+        made: u64 = integer(behind)
+        return made
+
+    given.replace(tables._unmap_slot, unmapped)
+    result = tables.unmap_range(space, address, size)
+    inside = z3.And(z3.ULT(term(address), z3.BitVecVal(1, 64) << term(space.bits)),
+                    z3.ULE(term(size), (z3.BitVecVal(1, 64) << term(space.bits)) - term(address)))
+    if isinstance(result, Err):
+        given.outcome("refused")
+        aligned = (term(address) | term(size)) & 4095 == 0
+        given.require(z3.Or(missing, z3.Not(aligned), z3.Not(inside)), "refused only for a reason")
+        given.require(not at and not split, "Err changes nothing")
+        return
+    given.require(inside, "only input addresses")
+    given.require(len(split) == 2, "both ends are split")
+    given.require(z3.And(term(split[0]) == term(address), term(split[1]) == term(address) + term(size)), "at the ends of the range")
+    done = term(result) == term(size)
+    given.outcome("all" if given.holds(done) else "a part")
+    if at:
+        reached = z3.If(z3.ULT(at[-1], term(address) + term(size)), at[-1], term(address) + term(size))
+        given.require(term(result) == reached - term(address), "as far as the result says")
+    else:
+        given.require(term(size) == 0, "nothing to do")
+
+
+@theorem(tables.is_empty, outcomes=("empty", "something"))
+def is_empty(given: Given) -> None:
+    """True exactly if every word of the start tables is zero."""
+    cells, space = Watched("word", u64), Space()
+    root, roots = z3.ZeroExt(32, given.word("root", 32)), z3.ZeroExt(59, given.word("roots", 5))
+    given.assume(z3.ULE(roots, 16))
+    space.root, space.roots = integer(root), integer(roots)
+    given.replace(pages.TABLES, Tables(cells, integer(root + roots)))
+    given.replace(SLOTS, constant(SLOTS))
+    table, slot = z3.ZeroExt(59, given.word("any table", 5)), z3.ZeroExt(55, given.word("any slot", 9))
+    word = cells.first(cell(root + table, slot))
+
+    def tables_before(here: Term) -> Formula:
+        return z3.Implies(z3.ULT(table, here), word == 0)
+
+    def slots_before(here: Term) -> Formula:
+        return z3.Implies(z3.And(table == term(given.path.locals["table"]), z3.ULT(slot, here)), word == 0)
+
+    given.rule(tables.is_empty, Rule(tables_before), Rule(slots_before))
+    found = tables.is_empty(space)
+    given.outcome("empty" if found else "something")
+    if found:
+        given.require(z3.Implies(z3.ULT(table, roots), word == 0), "every word is zero")
+    else:
+        looked = [z3.And(cells.first(at) != 0, z3.ULT(z3.LShR(at, 9) - root, roots)) for at in cells.loaded]
+        given.require(z3.Or(looked), "some word is not zero")
+
+
+@about(tables.vttbr_of)
+def vttbr_of(given: Given) -> None:
+    """The register holds the address of the first start table and the VMID."""
+    tree = Map(given)
+    expected = z3.Concat(term(tree.space.vmid), z3.Extract(47, 0, tree.entry(z3.ZeroExt(32, tree.root)) & ~z3.BitVecVal(3, 64)))
+    given.require(term(tables.vttbr_of(tree.space).raw) == expected, "as VTTBR_EL2 wants it")
