@@ -95,8 +95,8 @@ def both_sides_of_and(program: tree.Program) -> None:
     """`x and f()` calls f always."""
 
     def change(node: object) -> None:
-        # The item of an option that is None has no value at all, and what LLVM makes of that need not end.
-        if isinstance(node, tree.ShortCircuit) and node.is_and and not any(isinstance(part, tree.OptionItem) for part in nodes(node.right)):
+        # The item of an option that is None, and the middle of a chain before it is computed, have no value: what LLVM makes of that need not end.
+        if isinstance(node, tree.ShortCircuit) and node.is_and and not any(isinstance(part, tree.OptionItem | tree.Bind) for part in nodes(node)):
             test = tree.Conditional(node.right, tree.Const(1, node.ty, node.loc), tree.Const(0, node.ty, node.loc), node.ty, node.loc)
             node.left, node.right = test, node.left
 
