@@ -146,26 +146,17 @@ def _vector(ctx: Context, node: ast.Call, name: str) -> Operand:
 def _v128_load(ctx: Context, node: ast.Call, name: str) -> Operand:
     _in_simd(ctx, node, name)
     source, offset = _arguments(ctx, node, name, 2)
-    whole, at = _bytes(ctx, source, False), expressions.index(ctx, offset)
+    whole, at = expressions.value(ctx, source, types.BYTES), expressions.index(ctx, offset)
     return Value(tree.Builtin(name, [whole.expr, at.expr], types.V128, ctx.loc(node)), types.V128)
 
 
 def _v128_store(ctx: Context, node: ast.Call, name: str) -> Operand:
     _in_simd(ctx, node, name)
     target, offset, value = _arguments(ctx, node, name, 3)
-    whole, at = _bytes(ctx, target, True), expressions.index(ctx, offset)
+    whole, at = expressions.value(ctx, target, tree.SliceT(types.U8, True)), expressions.index(ctx, offset)
     given = expressions.value(ctx, value, types.V128)
     references.check_write(ctx, whole.roots, target)
     return Value(tree.Builtin(name, [whole.expr, at.expr, given.expr], types.UNIT, ctx.loc(node)), types.UNIT)
-
-
-def _bytes(ctx: Context, node: ast.expr, writable: bool) -> Value:
-    """A slice of bytes; secret bytes too, since no SIMD instruction of the language decides anything."""
-    found = expressions.value(ctx, node)
-    item: Any = types.SecretT(types.U8)
-    if isinstance(found.ty, tree.SliceT) and found.ty.item == item:
-        return operands.coerce(ctx, found, tree.SliceT(item, writable), node)
-    return operands.coerce(ctx, found, tree.SliceT(types.U8, writable), node)
 
 
 def _v128_from(ctx: Context, node: ast.Call, name: str) -> Operand:

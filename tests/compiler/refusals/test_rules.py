@@ -869,6 +869,11 @@ def f(x: u64) -> Tainted[u64]:
 def f(t: Tainted[u64]) -> bool:
     return t < t
 """),
+    "secret bytes in a SIMD register": (["E0201"], """
+@simd
+def f(key: Slice[Secret[u8]]) -> u64:
+    return v128_low(v128_load(key, 0))
+"""),
     "SIMD called outside": (["E0603"], """
 @simd
 def g(a: u64) -> u64:
