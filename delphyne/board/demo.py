@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -27,6 +28,8 @@ MODULES = (
 )
 """Modules that assembly calls into; the others follow from their calls. The log's own is named because messages are turned into its calls."""
 GDB = "gdb-multiarch"
+ARGUMENTS = "delphyne.demo"
+"""EL2's own command line that asks for the program at EL1 in place of a host."""
 
 
 def build(out: Path, *, quiet: bool = True) -> Built:
@@ -54,7 +57,7 @@ def run_demo(out: Path, machine: qemu.Machine | None = None, *, timeout: float =
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    done = qemu.run(image, machine, timeout=timeout, show=show)
+    done = qemu.run(image, replace(machine or qemu.Machine(), arguments=ARGUMENTS), timeout=timeout, show=show)
     if done.ending is not qemu.Ending.OFF:
         raise qemu.BoardError(f"the demo did not end by itself: {done.ending.value} after {done.seconds:.0f} s {done.complaint}".rstrip())
     if "*** end of report" not in done.console:
@@ -81,7 +84,7 @@ def gdb_demo(out: Path, machine: qemu.Machine | None = None) -> int:
     built = build(out, quiet=False)
     with tempfile.TemporaryDirectory() as folder:
         socket, console = Path(folder) / "gdb", out / "console.txt"
-        with qemu.stopped_for_gdb(built.image, machine or qemu.Machine(cpus=1), socket, console):
+        with qemu.stopped_for_gdb(built.image, replace(machine or qemu.Machine(cpus=1), arguments=ARGUMENTS), socket, console):
             print(f"the machine's console goes to {os.path.relpath(console)}; try: hbreak el2_main, continue")
             commands = [part for line in gdb_commands(built.elf, socket) for part in ("-ex", line)]
             return subprocess.run([GDB, "-q", *commands], check=False).returncode

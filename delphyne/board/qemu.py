@@ -28,7 +28,8 @@ class BoardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine. `memory` is in MiB; with `icount` every instruction takes one nanosecond, so that counts are exact."""
+    """One machine. `memory` is in MiB; `arguments` is the command line of what `-kernel` loads; with `icount` every instruction takes one
+    nanosecond, so that counts are exact."""
 
     cpu: str = "max"
     cpus: int = 2
@@ -37,6 +38,7 @@ class Machine:
     board: str = "virt"
     virtualization: bool = True
     icount: bool = False
+    arguments: str = ""
     extra: tuple[str, ...] = ()
 
 
@@ -46,6 +48,7 @@ class Ending(Enum):
     OFF = "the machine turned itself off"
     TIMEOUT = "its time was over"
     FAILED = "QEMU failed"
+    SEEN = "it said what was waited for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def command(image: Path, machine: Machine) -> list[str]:
         line += ["-cpu", machine.cpu]
     line += ["-smp", str(machine.cpus), "-m", str(machine.memory), "-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"]
     line += ["-no-reboot", "-kernel", str(image)]
+    if machine.arguments:
+        line += ["-append", machine.arguments]
     if machine.icount:
         line += ["-icount", "shift=0"]
     return line + list(machine.extra)
@@ -86,8 +91,8 @@ def run(image: Path, machine: Machine | None = None, *, timeout: float = 60.0, s
     return run_command(command(image, machine or Machine()), timeout=timeout, show=show)
 
 
-def run_command(line: list[str], *, timeout: float, show: Callable[[str], None] | None = None) -> Run:
-    """Runs a machine by its whole command line; otherwise as `run`."""
+def run_command(line: list[str], *, timeout: float, show: Callable[[str], None] | None = None, until: str = "") -> Run:
+    """Runs a machine by its whole command line; otherwise as `run`. Ends early once the console holds `until`."""
     begun = time.monotonic()
     process = _start(line)
     text = {"out": b"", "error": b""}
@@ -110,6 +115,9 @@ def run_command(line: list[str], *, timeout: float, show: Callable[[str], None] 
                     text[key.data] += data
                     if show is not None and key.data == "out":
                         show(data.decode(errors="replace").replace("\r", ""))
+                if until and until.encode() in text["out"]:
+                    ending = Ending.SEEN
+                    break
         if ending is Ending.OFF and process.wait() != 0:
             ending = Ending.FAILED
     finally:

@@ -164,3 +164,8 @@ def test_the_interrupt_controller_is_described_only_where_it_has_registers(machi
     assert int(called(0xC600_0001, numbers=numbers).x[1]) & 0xFFFF_FFFF == 3
     assert int(called(0xC600_0002, numbers=numbers).x[0]) == 0
     assert [machine.read_register(f"ICH_LR{number}_EL2") for number in (0, 3, 4)] == [0, 0, 7]
+
+
+def test_a_restart_of_a_kernel_that_is_not_served_asks_no_mode(machine: Machine) -> None:
+    called(1, 0x5480_0000, known=False)
+    assert machine.read_register("HCR_EL2") & TVM == 0

@@ -34,10 +34,10 @@ REG_NAME: Final = u64(_NAMES.index(b"reg"))
 
 @struct
 class HostTree:
-    """What is to be changed. `arguments_at` and `arguments_length` are the command line's place in the input tree, its NUL not included;
-    `initrd` is empty where there is none; `holes` are what is taken out of memory."""
+    """What is to be changed. `arguments` is the command line without its NUL; `initrd` is empty where there is none; `holes` are what is
+    taken out of memory."""
 
-    arguments_at: u64
+    arguments: Array[u8, 2047]
     arguments_length: u64
     initrd: fdt.Region
     holes: Array[fdt.Region, 4]
@@ -181,7 +181,7 @@ def _begin_node(
     if node.depth != 2:
         return None
     if fdt.name_is(raw, node, text(b"chosen")):
-        return _write_chosen(raw, tree, out, writer, host)
+        return _write_chosen(tree, out, writer, host)
     if fdt.name_is(raw, node, text(b"psci")):
         return _write_property(tree, out, writer, METHOD_NAME, text(b"smc\x00"))
     if _is_memory(raw, tree, node):
@@ -189,12 +189,12 @@ def _begin_node(
     return None
 
 
-def _write_chosen(raw: View[u8], tree: fdt.Tree, out: Slice[u8], writer: Writer, host: HostTree) -> None | Err:
+def _write_chosen(tree: fdt.Tree, out: Slice[u8], writer: Writer, host: HostTree) -> None | Err:
     """Command line and initrd."""
     opened = _open_property(tree, out, writer, BOOTARGS_NAME, host.arguments_length + 1)
     if isinstance(opened, Err):
         return opened
-    out[writer.at:writer.at + host.arguments_length].copy_from(raw[host.arguments_at:host.arguments_at + host.arguments_length])
+    out[writer.at:writer.at + host.arguments_length].copy_from(host.arguments[:host.arguments_length])
     _close_property(out, writer, host.arguments_length, host.arguments_length + 1)
     if host.initrd.size == 0:
         return None

@@ -18,7 +18,14 @@ MAGIC: Final = u32(0x644D_5241)
 GZIP: Final = u16(0x8B1F)
 BZIMAGE: Final = u16(0x5A4D)
 """MZ, which an arm64 Image with an EFI stub has as well: looked at only where MAGIC is missing."""
+ZBOOT: Final = u32(0x676D_697A)
+"""zimg, at offset 4: an EFI program that unpacks the kernel itself."""
 UNKNOWN_SIZE: Final = u64(0)
+PE_AT: Final = u64(0x3C)
+"""Where an image with an EFI stub has the offset of its PE header."""
+PE_MAGIC: Final = u32(0x4550)
+PE_HEADER_BYTES: Final = u64(24)
+SECTION_BYTES: Final = u64(40)
 
 
 class Flags(Bits64):
@@ -58,9 +65,25 @@ def trouble(image: View[u8]) -> Trouble | None:
     if image.length < HEADER_BYTES:
         return Trouble.TRUNCATED
     if load_le32(image, u64(56)) != MAGIC:
-        return Trouble.COMPRESSED if load_le16(image, u64(0)) == GZIP else Trouble.OTHER_ARCHITECTURE
+        packed = load_le16(image, u64(0)) == GZIP or load_le32(image, u64(4)) == ZBOOT
+        return Trouble.COMPRESSED if packed else Trouble.OTHER_ARCHITECTURE
     if Flags.of(load_le64(image, u64(24))).big_endian:
         return Trouble.BIG_ENDIAN
     if load_le64(image, u64(16)) == UNKNOWN_SIZE:
         return Trouble.OLD
-    return None
+    return Trouble.TRUNCATED if _file_bytes(image) > image.length else None
+
+
+def _file_bytes(image: View[u8]) -> u64:
+    """How long the file has to be by the sections of its PE header; 0 where it has none. The arm64 header does not tell."""
+    header = u64(load_le32(image, PE_AT))
+    if header > image.length or image.length - header < PE_HEADER_BYTES or load_le32(image, header) != PE_MAGIC:
+        return u64(0)
+    table = header + PE_HEADER_BYTES + u64(load_le16(image, header + 20))
+    longest = u64(0)
+    for i in u64.range(u64(load_le16(image, header + 6))):
+        at = table + i * SECTION_BYTES
+        if at > image.length or image.length - at < SECTION_BYTES:
+            return at + SECTION_BYTES
+        longest = max(longest, u64(load_le32(image, at + 16)) + u64(load_le32(image, at + 20)))
+    return longest

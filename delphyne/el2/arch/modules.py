@@ -8,25 +8,31 @@ QEMU's guest-loader writes it), the root's. No lock, no state.
 
 from __future__ import annotations
 
+from typing import Final
+
 from delphyne.el2.arch import fdt
 from delphyne.el2.arch.err import Err
-from delphyne.lang import Pa, View, struct, text, u8, u64
+from delphyne.lang import Array, Pa, View, struct, text, u8, u64
+
+ARGUMENTS_BYTES: Final = u64(2047)
+"""The longest command line that an arm64 kernel takes (COMMAND_LINE_SIZE), its NUL not included."""
 
 
 @struct
 class Modules:
-    """Regions are empty where there is no such module. The command line is a place in the tree, its NUL not included."""
+    """Regions are empty where there is no such module. The command line is a copy, without a NUL."""
 
     kernel: fdt.Region
     ramdisk: fdt.Region
-    arguments_at: u64
+    arguments: Array[u8, 2047]
     arguments_length: u64
 
 
 def find(raw: View[u8], tree: fdt.Tree, modules: Modules) -> None | Err:
     """Reads the module nodes into `modules`, which is all zero before.
 
-    Errors: NOT_FOUND without a kernel, EXISTS with two kernels or two ramdisks, INVALID for a module without a place; those of the reader."""
+    Errors: NOT_FOUND without a kernel, EXISTS with two kernels or two ramdisks, INVALID for a module without a place, OVERFLOW for a command line
+    that no kernel would take whole; those of the reader."""
     trail = fdt.Trail()
     chosen = fdt.find_path(raw, tree, text(b"/chosen"), trail)
     if isinstance(chosen, Err):
@@ -54,8 +60,8 @@ def _take(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, modul
         if modules.kernel.size != 0:
             return Err.EXISTS
         modules.kernel = region
-        _take_arguments(raw, tree, node, modules)
-    elif fdt.is_compatible(raw, tree, node, text(b"multiboot,ramdisk")):
+        return _take_arguments(raw, tree, node, modules)
+    if fdt.is_compatible(raw, tree, node, text(b"multiboot,ramdisk")):
         if modules.ramdisk.size != 0:
             return Err.EXISTS
         modules.ramdisk = region
@@ -86,17 +92,20 @@ def _cells_of(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail) -> fdt.Cells | Er
     return fdt.cells_of(raw, tree, trail.nodes[1])
 
 
-def _take_arguments(raw: View[u8], tree: fdt.Tree, node: fdt.Node, modules: Modules) -> None:
+def _take_arguments(raw: View[u8], tree: fdt.Tree, node: fdt.Node, modules: Modules) -> None | Err:
     """The command line up to its first NUL; a kernel without one gets an empty one."""
     found = fdt.find_property(raw, tree, node, text(b"bootargs"))
     if isinstance(found, Err):
-        return
+        return None
     data = fdt.property_bytes(raw, found)
     length = u64(0)
     while length < data.length and data[length] != 0:
         length += 1
-    modules.arguments_at = found.at
+    if length > ARGUMENTS_BYTES:
+        return Err.OVERFLOW
+    modules.arguments[:length].copy_from(data[:length])
     modules.arguments_length = length
+    return None
 
 
 def is_inside(region: fdt.Region, at: Pa) -> bool:

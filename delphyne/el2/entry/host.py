@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.el2.arch import fdt, fdt_edit, image, inject, linux_image, modules
+from delphyne.el2.arch import fdt, fdt_edit, image, inject, modules
 from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Spsr
@@ -21,7 +21,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
 from delphyne.el2.arch.translation import VTCR_EL2
-from delphyne.el2.entry import cpus, firmware, own_map
+from delphyne.el2.entry import cpus, firmware, host_modules, own_map
 from delphyne.el2.kvm import host_state, layout
 from delphyne.el2.memory import pages, stage2, tables
 from delphyne.el2.memory.pages import PoolName
@@ -64,9 +64,9 @@ EVERYTHING: Final = Rights(True, True, True)
 
 @struct
 class Host:
-    """What was found for the host, and what it is told. `layout_known` says that the kernel's own structures could be read."""
+    """What was found for the host, and what it is told. `layout_known` says that the kernel's own structures could be read: one whose KVM cannot
+    be served is not told that it was booted at EL2, and never tries."""
 
-    modules: modules.Modules
     tree: fdt_edit.HostTree
     tree_at: Pa
     layout: layout.Layout
@@ -79,32 +79,15 @@ CHECKPOINTS: Final = frozen(Array[u32, 16384]())
 
 
 @boot
-def find(raw: View[u8], tree: fdt.Tree) -> None | Err:
-    """The boot modules. NOT_FOUND where no kernel came with us."""
-    return modules.find(raw, tree, HOST.modules)
-
-
-@boot
 def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -> None | Err:
     """Everything up to the first instruction; `blob` is where the machine's own tree lies.
 
-    Errors: RANGE for modules that are not RAM, UNSUPPORTED for a kernel that cannot be run, NO_MEMORY without a place for the host's tree; those of
-    the parts."""
-    kernel = HOST.modules.kernel
-    ramdisk = HOST.modules.ramdisk
-    if not is_ram(machine, kernel.base, kernel.size) or (ramdisk.size != 0 and not is_ram(machine, ramdisk.base, ramdisk.size)):
-        return Err.RANGE
-    if not kernel.base.is_aligned(linux_image.ALIGNMENT):
-        return Err.ALIGNMENT
-    with owned(kernel.base, kernel.size) as file:
-        header = linux_image.read(file)
-        if isinstance(header, Err):
-            return header
-        _read_layout(file)
-    size = max(header.size, kernel.size)
-    if not is_ram(machine, kernel.base, size):
-        return Err.RANGE
-    placed = _place_tree(machine, blob, fdt.Region(kernel.base, size), tree.total + TREE_GROWTH)
+    Errors: NO_MEMORY without a place for the host's tree; those of the parts."""
+    kernel = host_modules.load(machine)
+    file = host_modules.WANTED.modules.kernel
+    with owned(file.base, file.size) as data:
+        _read_layout(data)
+    placed = _place_tree(machine, blob, kernel, tree.total + TREE_GROWTH)
     if isinstance(placed, Err):
         return placed
     written = _write_tree(raw, tree, tree.total + TREE_GROWTH)
@@ -139,10 +122,9 @@ def _place_tree(machine: Machine, blob: fdt.Region, kernel: fdt.Region, size: u6
     code = own_map.add_hole(holes, kernel.base.raw, kernel.base.raw + kernel.size)
     if isinstance(code, Err):
         return code
-    ramdisk = HOST.modules.ramdisk
-    disk = own_map.add_hole(holes, ramdisk.base.raw, ramdisk.base.raw + ramdisk.size)
-    if isinstance(disk, Err):
-        return disk
+    files = host_modules.keep_out(holes)
+    if isinstance(files, Err):
+        return files
     place = own_map.place(machine, holes, own_map.page_up(size), TREE_ALIGNMENT)
     if isinstance(place, Err):
         return place
@@ -154,9 +136,10 @@ def _place_tree(machine: Machine, blob: fdt.Region, kernel: fdt.Region, size: u6
 def _write_tree(raw: View[u8], tree: fdt.Tree, room: u64) -> None | Err:
     """The host's tree, cleaned to memory: the host reads it before its caches are on."""
     host = HOST.tree
-    host.arguments_at = HOST.modules.arguments_at
-    host.arguments_length = HOST.modules.arguments_length
-    host.initrd = HOST.modules.ramdisk
+    wanted = host_modules.WANTED.modules
+    host.arguments.copy_from(wanted.arguments)
+    host.arguments_length = wanted.arguments_length
+    host.initrd = wanted.ramdisk
     host.holes[0] = fdt.Region(image.image_start(), own_map.page_up(image.image_end() - image.image_start()))
     host.holes[1] = fdt.Region(pages.REGION.base, own_map.own_bytes())
     host.hole_count = u64(2)
@@ -225,7 +208,7 @@ def _adopt() -> None:
     isb()
     tlbi_vmalls12e1()
     dsb(Domain.NSH)
-    host_state.await_boot_mode(True)
+    host_state.await_boot_mode(HOST.layout_known)
 
 
 def _begin(at: u64, x0: u64) -> Never:
@@ -241,8 +224,9 @@ def start() -> Never:
     """The host's first instruction."""
     CPUS.mine().power.store(firmware.POWER_ON, Order.RELEASE)
     _adopt()
-    log(Level.INFO, f"the host begins at {HOST.modules.kernel.base:#x}, its device tree at {HOST.tree_at:#x}")
-    _begin(HOST.modules.kernel.base.raw, HOST.tree_at.raw)
+    kernel = host_modules.WANTED.modules.kernel
+    log(Level.INFO, f"the host begins at {kernel.base:#x}, its device tree at {HOST.tree_at:#x}")
+    _begin(kernel.base.raw, HOST.tree_at.raw)
 
 
 def start_secondary(mine: Cpu) -> Never:

@@ -2,7 +2,7 @@
 """From the first call into Python to the program at EL1.
 
 `el2_main` runs once, on the CPU that the firmware started, under the first map of el2.S: console, device tree, EL2's own memory and map, the
-cryptography's self-test, the other CPUs, and then the program of `demo`. No lock is held between the steps.
+cryptography's self-test, and then the host, or the other CPUs and the program of `demo`. No lock is held between the steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1,
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.control import console, stop
 from delphyne.el2.control import log as recorder
-from delphyne.el2.entry import cpus, demo, host, own_map
+from delphyne.el2.entry import cpus, demo, host, host_modules, own_map
+from delphyne.el2.entry.host_modules import Program
+from delphyne.el2.entry.refusal import give_up
 from delphyne.el2.sealing import engine, sha256
 from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, load_be64, log, owned, text, u8, u64
 
@@ -38,9 +40,11 @@ def el2_main(blob: u64, length: u64) -> Never:
         recorder.show_text(text(b"Delphyne, a hypervisor in typed Python"))
         log(Level.INFO, f"running at EL{CURRENT_EL.read().el}, image at {image.image_start():#x}, device tree at {blob:#x}")
         read_machine(raw)
+        host_modules.find(raw)
     take_memory(tree)
     check_digest()
-    if host_is_there(tree):
+    if host_modules.WANTED.program is not Program.DEMO:
+        prepare_host(tree)
         cpus.prepare_others(MACHINE)
         host.start()
     running = cpus.start_others(MACHINE)
@@ -52,21 +56,15 @@ def el2_main(blob: u64, length: u64) -> Never:
 
 
 @boot
-def host_is_there(blob: fdt.Region) -> bool:
-    """Prepares the host where its kernel came with us."""
+def prepare_host(blob: fdt.Region) -> None:
+    """Makes the host ready to begin."""
     with owned(blob.base, blob.size) as raw:
         tree = fdt.open_tree(raw)
         if isinstance(tree, Err):
-            return False
-        found = host.find(raw, tree)
-        if isinstance(found, Err):
-            if found is Err.NOT_FOUND:
-                return False
-            give_up(text(b"the boot modules in /chosen cannot be used"), found)
+            give_up(text(b"the device tree cannot be used"), tree)
         prepared = host.prepare(MACHINE, raw, tree, blob)
         if isinstance(prepared, Err):
             give_up(text(b"the host cannot be started"), prepared)
-    return True
 
 
 @entry("el2_secondary")
@@ -146,7 +144,12 @@ def take_memory(blob: fdt.Region) -> None:
     found = own_map.find_holes(MACHINE, blob, holes)
     if isinstance(found, Err):
         give_up(text(b"too many reserved regions"), found)
-    base = own_map.place(MACHINE, holes, own_map.own_bytes(), own_map.TABLES_ALIGNMENT)
+    kept = own_map.Holes()
+    kept.copy_from(holes)
+    files = host_modules.keep_out(kept)
+    if isinstance(files, Err):
+        give_up(text(b"too many reserved regions"), files)
+    base = own_map.place(MACHINE, kept, own_map.own_bytes(), own_map.TABLES_ALIGNMENT)
     if isinstance(base, Err):
         give_up(text(b"too little RAM"), base)
     image.first_map_add(base, base + own_map.own_bytes(), False)
@@ -186,12 +189,3 @@ def _check_one(extensions: bool) -> None:
         log(Level.INFO, f"SHA-256 by crypto extensions: {first:016x}..{last:016x} is right")
     else:
         log(Level.INFO, f"SHA-256 by general registers: {first:016x}..{last:016x} is right")
-
-
-def give_up(why: View[u8], error: Err) -> Never:
-    """One line that says why EL2 does not start, and the end."""
-    recorder.show_text(why)
-    log(Level.ERROR, f"error {error}; EL2 does not start")
-    psci.system_off()
-    stop.begin_stop()
-    stop.stopped()

@@ -40,7 +40,7 @@ EL2_SPACE: Final = guarded(EL2_LOCK, tables.Space())
 class Holes:
     """What is kept out of a map of RAM, in any order."""
 
-    regions: Array[Region, 66]
+    regions: Array[Region, 72]
     count: u64
 
 

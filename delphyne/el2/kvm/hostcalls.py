@@ -41,7 +41,7 @@ def serve(frame: Frame, layout: Layout, known: bool) -> None:
     """One call of the host. `known` says that `layout` is complete."""
     function = frame.x[0]
     if function < KVM_CALLS or function - KVM_CALLS >= CALL_NUMBERS:
-        _serve_stub(frame)
+        _serve_stub(frame, known)
         return
     number = function - KVM_CALLS
     if not known:
@@ -56,21 +56,21 @@ def serve(frame: Frame, layout: Layout, known: bool) -> None:
             _serve_call(frame, call)
 
 
-def _serve_stub(frame: Frame) -> None:
+def _serve_stub(frame: Frame, known: bool) -> None:
     """What the kernel asks before KVM is there, at kexec, and when KVM goes."""
     function = frame.x[0]
     if function == STUB_SET_VECTORS or function == STUB_RESET_VECTORS:
         frame.x[0] = SUCCESS
     elif function == STUB_SOFT_RESTART:
-        _restart(frame)
+        _restart(frame, known)
     else:
         frame.x[0] = STUB_ERROR
 
 
-def _restart(frame: Frame) -> None:
+def _restart(frame: Frame, known: bool) -> None:
     """The next kernel, or what leads to it, begins at x1 with x2 to x4 as its first arguments, its MMU off; it will ask for its mode again."""
     SCTLR_EL1.write(Sctlr.of(SCTLR_EL1_RES1))
-    host_state.await_boot_mode(True)
+    host_state.await_boot_mode(known)
     frame.elr = frame.x[1]
     frame.spsr = Spsr(mode=MODE_EL1H, debug_masked=True, serror_masked=True, irq_masked=True, fiq_masked=True).raw
     frame.x[0] = frame.x[2]
