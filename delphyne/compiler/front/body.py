@@ -39,7 +39,7 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
     ctx = Context(builder, info, names=names, single_slots=single, simd=info.meta.simd, held=list(info.holds))
     loc = ctx.loc(info.node)
     if info.external:
-        return functions.tree_function(info, {}, [], loc)
+        return functions.tree_function(builder, info, {}, [], loc)
     for name, ty in info.params:
         ctx.declared[name] = ty
         roots = frozenset({Root(RootKind.PARAMETER, name)}) if types.carries(ty) else NO_ROOTS
@@ -58,4 +58,4 @@ def check(builder: Builder, info: FunctionInfo) -> tree.Function:
         builder.sink.add(diagnostic)
     parameters = {name for name, _ in info.params}
     locals_ = {name: ty for name, ty in ctx.locals.items() if name not in parameters and not isinstance(ty, types.PoisonT)}
-    return functions.tree_function(info, locals_, made, loc)
+    return functions.tree_function(builder, info, locals_, made, loc)

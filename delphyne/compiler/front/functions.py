@@ -151,9 +151,10 @@ def root_parameter(params: list[tuple[str, Any]], name: str) -> int | None:
     return None
 
 
-def tree_function(info: FunctionInfo, locals_: dict[str, Any], body: list[tree.Stmt], loc: tree.Loc) -> tree.Function:
+def tree_function(builder: Builder, info: FunctionInfo, locals_: dict[str, Any], body: list[tree.Stmt], loc: tree.Loc) -> tree.Function:
     """The finished function, secrets erased."""
-    types.erase_nodes(body)
+    if builder.secrets:
+        types.erase_nodes(body)
     return tree.Function(
         info.symbol,
         [(name, types.erase(ty)) for name, ty in info.params],

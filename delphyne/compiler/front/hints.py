@@ -93,6 +93,7 @@ def _generic(builder: Builder, name: str, arguments: tuple[Any, ...]) -> Any:
     if name == "Secret":
         if not isinstance(item, tree.IntT):
             raise NoType(f"a secret {types.show(item)}: only integers can be secret")
+        builder.secrets = True
         return types.SecretT(item)
     raise NoType(f"{name} is no type of the language")
 

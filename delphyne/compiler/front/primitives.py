@@ -198,6 +198,7 @@ def _secret(ctx: Context, node: ast.Call, name: str) -> Operand:
     if not isinstance(found.ty, tree.IntT):
         raise _no_number(ctx, found.ty, name, argument)
     assert isinstance(found.ty, tree.IntT)
+    ctx.builder.secrets = True
     return Value(found.expr, types.SecretT(found.ty))
 
 

@@ -30,6 +30,8 @@ class Builder:
     finished: dict[str, tree.Function] = field(default_factory=dict)
     exports: list[tree.StructT] = field(default_factory=list)
     formats: list[tree.Format] = field(default_factory=list)
+    secrets: bool = False
+    """Whether secrets have been met, which must be erased."""
     primitives: library.Primitives = field(default_factory=library.Primitives)
     records: Records = field(init=False)
     statics: Statics = field(init=False)

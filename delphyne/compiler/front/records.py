@@ -102,8 +102,9 @@ class Records:
         meta = class_meta(cls)
         if meta is None:
             raise hints.NoType(f"{cls.__name__} is neither @value nor @struct")
-        if meta.kind is not Kind.BITS and cls.__bases__ != (object,) and "__template__" not in cls.__dict__ and not _of_library(cls):
-            base = cls.__bases__[0].__name__
+        plain = len(cls.__bases__) == 1 if meta.kind is Kind.BITS else cls.__bases__ == (object,)
+        if not plain and "__template__" not in cls.__dict__ and not _of_library(cls):
+            base = cls.__bases__[-1].__name__
             raise self._fault(cls, "", "E0215", f"{cls.__name__} derives from {base}")
         members_of = self._fields(cls)
         if meta.kind is Kind.BITS:

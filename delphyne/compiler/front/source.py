@@ -33,10 +33,7 @@ class Module:
 
 
 def _index(module: Module) -> None:
-    for node in ast.walk(module.syntax):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            module.assigned.setdefault(node.id, module.syntax.body[0])
-    for statement in _top_level(module.syntax.body):
+    for statement in top_level(module.syntax.body):
         match statement:
             case ast.FunctionDef():
                 module.functions[statement.name] = statement
@@ -45,20 +42,20 @@ def _index(module: Module) -> None:
                 for member in statement.body:
                     if isinstance(member, ast.FunctionDef):
                         module.functions[f"{statement.name}.{member.name}"] = member
-            case ast.Assign() | ast.AnnAssign():
-                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-                for target in targets:
-                    for name in ast.walk(target):
-                        if isinstance(name, ast.Name):
-                            module.assigned[name.id] = statement
+            case _:
+                for name in ast.walk(statement):
+                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
+                        module.assigned[name.id] = statement
 
 
-def _top_level(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements of the module, those under a top-level `if` included."""
+def top_level(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements of the module, those under a top-level `if`, `try` or `with` included."""
     found: list[ast.stmt] = []
     for statement in body:
-        if isinstance(statement, ast.If):
-            found += _top_level(statement.body) + _top_level(statement.orelse)
+        if isinstance(statement, (ast.If, ast.Try, ast.With)):
+            for part in ("body", "orelse", "handlers", "finalbody"):
+                for inner in getattr(statement, part, []):
+                    found += top_level(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
         else:
             found.append(statement)
     return found
@@ -82,6 +79,8 @@ def parse(path: str) -> ast.Module:
         raise _whole_file(path, "E0110", str(error.msg), error.lineno or 0, max(0, (error.offset or 1) - 1)) from None
     except ValueError as error:
         raise _whole_file(path, "E0110", str(error)) from None
+    except (RecursionError, MemoryError):
+        raise _whole_file(path, "E0110", "an expression is nested too deeply for Python to read it") from None
 
 
 def _import_fault(path: str, error: BaseException) -> diagnostics.Fault:

@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
 from delphyne.compiler.front import diagnostics
-
-if TYPE_CHECKING:
-    from delphyne.compiler.front.source import Module
+from delphyne.compiler.front.source import Module, top_level
 
 EL2 = "delphyne.el2"
 LANG = "delphyne.lang"
@@ -47,7 +44,7 @@ def check_imports(sink: diagnostics.Sink, module: Module) -> None:
     """Refuses imports against the arrows, from outside, and of `*`. Modules outside EL2 (tests, examples) may import one another."""
     if module.name.startswith((LANG, "delphyne.compiler")):
         return
-    for node in ast.walk(module.syntax):
+    for node in top_level(module.syntax.body):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 _check(sink, module, node, alias.name)
@@ -59,9 +56,9 @@ def check_imports(sink: diagnostics.Sink, module: Module) -> None:
 
 
 def imported_modules(module: Module) -> list[str]:
-    """Dotted names of the modules that a module imports, at its top level or below."""
+    """Dotted names of the modules that a module imports."""
     found: list[str] = []
-    for node in ast.walk(module.syntax):
+    for node in top_level(module.syntax.body):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
