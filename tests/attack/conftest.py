@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bootable image, built once for all attacks of a process."""
+
+from __future__ import annotations
+
+import pytest
+
+from delphyne.board import host
+from delphyne.compiler.back.image import Built
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return host.build(tmp_path_factory.mktemp("image"), quiet=True)
