@@ -113,6 +113,23 @@ def build() -> None:
 
 
 @app.command()
+def bundle(
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    initrd: Annotated[Path | None, typer.Option(help="An initramfs; the small Debian userland of `run` where none is given.")] = None,
+    append: Annotated[str, typer.Option(help="The kernel's command line.")] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = BUILD / "delphyne-bundle.img",
+) -> None:
+    """Make one bootable file of EL2, a kernel, its initrd and its command line, for loaders that load a single file."""
+    from delphyne.board import bundle as tool
+    from delphyne.board import hostimage
+    from delphyne.board.host import build as build_image
+    from delphyne.board.host import kernel_file
+
+    made = tool.write(out, build_image().image, kernel_file(kernel), initrd or hostimage.build(), append)
+    typer.echo(f"{os.path.relpath(made)}: {made.stat().st_size} bytes")
+
+
+@app.command()
 def demo() -> None:
     """Boot EL2 alone, without a host: its self-tests, a small program at EL1, and the report of a deliberate trap."""
     from delphyne.board.demo import run_demo
