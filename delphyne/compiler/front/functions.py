@@ -143,14 +143,6 @@ def variable_type(builder: Builder, info: FunctionInfo, node: ast.expr) -> Any:
     return types.as_variable(hints.read(builder, info.module.path, node, info.namespace))
 
 
-def root_parameter(params: list[tuple[str, Any]], name: str) -> int | None:
-    """The position of a parameter."""
-    for position, (other, _) in enumerate(params):
-        if other == name:
-            return position
-    return None
-
-
 def tree_function(builder: Builder, info: FunctionInfo, locals_: dict[str, Any], body: list[tree.Stmt], loc: tree.Loc) -> tree.Function:
     """The finished function, secrets erased."""
     if builder.secrets:

@@ -7,7 +7,7 @@ import ast
 
 from delphyne.compiler.front import diagnostics
 from delphyne.compiler.front.context import Context, Value
-from delphyne.compiler.front.state import Known, Root, RootKind, Roots, State
+from delphyne.compiler.front.state import Root, RootKind, Roots, State
 from delphyne.compiler.front.types import carries
 from delphyne.lang.meta import StaticKind
 
@@ -97,8 +97,3 @@ def check_rebuilt(ctx: Context, slot: str, target: str, node: ast.AST) -> None:
     for name, known in ctx.known().items():
         if name != target and root in known.roots:
             raise ctx.fault(node, "E0305", f"`{name}` still refers to what `{target}` was built as before")
-
-
-def known_of(value: Value, steps: tuple[object, ...] = ()) -> Known:
-    """What a variable is known to hold after `value` was assigned to it."""
-    return Known(steps, value.roots)  # type: ignore[arg-type]

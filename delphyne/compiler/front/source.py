@@ -12,7 +12,6 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from delphyne.compiler.front import diagnostics
 
@@ -181,14 +180,3 @@ def of_object(py: ModuleType) -> Module:
     if not isinstance(file, str) or not file.endswith(".py"):
         raise _whole_file(py.__name__, "E0705", "it has no Python source")
     return _finish(py.__name__, file, py, parse(file))
-
-
-def qualified_function(module: Module, qualname: str) -> ast.FunctionDef | None:
-    """The syntax of a function or method."""
-    return module.functions.get(qualname)
-
-
-def defining_module(obj: Any) -> str | None:
-    """Name of the module in which a class or function was written."""
-    name = getattr(obj, "__module__", None)
-    return name if isinstance(name, str) else None

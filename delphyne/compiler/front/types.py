@@ -47,7 +47,6 @@ BYTES = tree.SliceT(U8, False)
 
 PLACES = (tree.StructT, tree.ArrayT, tree.AtomicT, tree.LockT, tree.BootArrayT)
 SCALARS = (tree.IntT, tree.BoolT, tree.EnumT, tree.BitsT)
-ENUMERABLE = (tree.EnumT, tree.BitsT)
 
 
 def is_place(ty: Any) -> bool:
