@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -58,9 +59,9 @@ class Campaign:
 
     def run(self, jobs: int) -> None:
         """All pieces, on that many threads."""
-        with ThreadPoolExecutor(jobs) as pool:
-            for ended in [pool.submit(self.work) for _ in range(jobs)]:
-                ended.result()
+        pool = ThreadPoolExecutor(jobs)
+        for ended in [pool.submit(self.work) for _ in range(jobs)]:
+            ended.result()
 
 
 def _replay(place: Path) -> int:
@@ -93,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-aarch64", action="store_true", help="leave out QEMU")
     parser.add_argument("--replay", type=Path, help="run a program that was kept, and show what each way makes of it")
     given = parser.parse_args(arguments)
+    if given.count < 1 or given.jobs < 1:
+        parser.error("--count and --jobs are 1 or more")
     if given.replay is not None:
         return _replay(given.replay)
     if not given.no_aarch64:
@@ -103,7 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
     campaign = Campaign(given.count, given.seed, not given.no_aarch64, given.limit)
-    campaign.run(max(1, given.jobs))
+    try:
+        campaign.run(given.jobs)
+    except KeyboardInterrupt:
+        # Workers end when their pipes close; waiting for the threads would mean waiting for the programs in hand.
+        os._exit(130)
     return 1 if campaign.failures else 0
 
 

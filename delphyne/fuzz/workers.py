@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import signal
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -30,17 +32,14 @@ BOOT = "boot"
 """Asks the worker to run what it compiled since the last time on AArch64."""
 
 
-def serve(pipe: Connection, hook: Hook | None) -> None:
-    """The worker: runs what comes through the pipe until it closes."""
-    with tempfile.TemporaryDirectory(prefix="delphyne-fuzz-") as name:
-        folder = Path(name)
-        kept: list[tuple[int, str, Run]] = []
-        number = 0
+def serve(pipe: Connection, folder: Path, hook: Hook | None) -> None:
+    """The worker: runs what comes through the pipe until it closes, and removes `folder` then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kept: list[tuple[int, str, Run]] = []
+    number = 0
+    try:
         while True:
-            try:
-                asked = pipe.recv()
-            except EOFError:
-                return
+            asked = pipe.recv()
             if asked == BOOT:
                 pipe.send(_boot(kept, folder))
                 kept.clear()
@@ -51,6 +50,9 @@ def serve(pipe: Connection, hook: Hook | None) -> None:
             if ran.compiled is not None:
                 kept.append((number, path.stem, ran))
             pipe.send((number, ran.outcomes))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        # Whoever asked is gone.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _boot(kept: list[tuple[int, str, Run]], folder: Path) -> dict[int, Outcome]:
@@ -74,6 +76,7 @@ class Worker:
         self._hook = hook
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._folder: Path | None = None
         self._served = 0
         self._waiting: dict[int, tuple[Program, Outcome]] = {}
 
@@ -142,7 +145,8 @@ class Worker:
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=serve, args=(theirs, self._hook), daemon=True)
+            self._folder = Path(tempfile.mkdtemp(prefix="delphyne-fuzz-"))
+            self._process = context.Process(target=serve, args=(theirs, self._folder, self._hook), daemon=True)
             self._process.start()
             theirs.close()
             self._served = 0
@@ -160,4 +164,6 @@ class Worker:
         if process.is_alive():
             process.kill()
             process.join()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         return process.exitcode
