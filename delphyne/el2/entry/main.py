@@ -21,6 +21,7 @@ from delphyne.el2.control import log as recorder
 from delphyne.el2.entry import cpus, demo, host, host_modules, own_map
 from delphyne.el2.entry.host_modules import Program
 from delphyne.el2.entry.refusal import give_up
+from delphyne.el2.memory import frames
 from delphyne.el2.sealing import engine, sha256
 from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, load_be64, log, owned, text, u8, u64
 
@@ -139,7 +140,10 @@ def read_machine(raw: View[u8]) -> None:
 
 @boot
 def take_memory(blob: fdt.Region) -> None:
-    """EL2's own memory from the top of RAM, and EL2's own map."""
+    """EL2's own memory from the top of RAM, EL2's own map, and who owns which frame."""
+    counted = own_map.count_frames(MACHINE)
+    if isinstance(counted, Err):
+        give_up(text(b"the frame table cannot be laid out"), counted)
     holes = own_map.Holes()
     found = own_map.find_holes(MACHINE, blob, holes)
     if isinstance(found, Err):
@@ -152,7 +156,7 @@ def take_memory(blob: fdt.Region) -> None:
     base = own_map.place(MACHINE, kept, own_map.own_bytes(), own_map.TABLES_ALIGNMENT)
     if isinstance(base, Err):
         give_up(text(b"too little RAM"), base)
-    image.first_map_add(base, base + own_map.own_bytes(), False)
+    image.first_map_add(base, base + own_map.table_bytes(), False)
     taken = own_map.take_tables(base)
     if isinstance(taken, Err):
         give_up(text(b"the translation tables have no memory"), taken)
@@ -161,6 +165,10 @@ def take_memory(blob: fdt.Region) -> None:
         give_up(text(b"EL2's map cannot be made"), root)
     own_map.enter(root)
     log(Level.INFO, f"own stage-1 map in use: tables at {base:#x}, root {root:#x}, text up to {image.image_text_end():#x} read-only")
+    admitted = own_map.admit_host(MACHINE)
+    if isinstance(admitted, Err):
+        give_up(text(b"the frame table cannot be filled"), admitted)
+    log(Level.INFO, f"frame table in use: {frames.table_size() >> 10} KiB for {machine.ram_bytes(MACHINE) >> 20} MiB of RAM")
 
 
 @boot

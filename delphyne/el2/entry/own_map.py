@@ -20,7 +20,7 @@ from delphyne.el2.arch.machine import Machine
 from delphyne.el2.arch.pagetable import PAGE_SIZE
 from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2
 from delphyne.el2.arch.uart import UartKind
-from delphyne.el2.memory import pages, stage1, tables
+from delphyne.el2.memory import frames, pages, stage1, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
@@ -44,9 +44,14 @@ class Holes:
     count: u64
 
 
-def own_bytes() -> u64:
-    """How much memory EL2 takes for its tables and their bookkeeping, in whole pages."""
+def table_bytes() -> u64:
+    """How much memory EL2's translation tables and their bookkeeping take, in whole pages."""
     return TABLE_PAGES * PAGE_SIZE + page_up(TABLE_PAGES * pages.BOOKKEEPING_BYTES)
+
+
+def own_bytes() -> u64:
+    """How much memory EL2 takes for its translation tables and then the frame table, in whole pages. After `count_frames`."""
+    return table_bytes() + frames.table_size()
 
 
 def page_up(size: u64) -> u64:
@@ -111,8 +116,44 @@ def _hole_below(holes: Holes, start: u64, end: u64) -> u64:
 
 
 @boot
+def count_frames(machine: Machine) -> None | Err:
+    """Every bank of RAM into the frame table's layout. Errors of `frames.add_bank`."""
+    for i in u64.range(machine.bank_count):
+        added = frames.add_bank(machine.banks[i].base, machine.banks[i].size)
+        if isinstance(added, Err):
+            return added
+    return None
+
+
+@boot
+def admit_host(machine: Machine) -> None | Err:
+    """Every frame of RAM becomes the host's, but for the image, EL2's own memory, and reserved regions, which are nobody's.
+
+    The frame table is attached here, when EL2's own map, which has it, is in use."""
+    attached = frames.attach(pages.REGION.base + table_bytes())
+    if isinstance(attached, Err):
+        return attached
+    holes = Holes()
+    found = find_holes(machine, Region(Pa(u64(0)), u64(0)), holes)
+    if isinstance(found, Err):
+        return found
+    own = add_hole(holes, pages.REGION.base.raw, pages.REGION.base.raw + own_bytes())
+    if isinstance(own, Err):
+        return own
+    for i in u64.range(machine.bank_count):
+        bank = machine.banks[i]
+        run = next_run(bank, holes, bank.base.raw)
+        while run.size != 0:
+            admitted = frames.admit(run.base, run.size)
+            if isinstance(admitted, Err):
+                return admitted
+            run = next_run(bank, holes, run.base.raw + run.size)
+    return None
+
+
+@boot
 def take_tables(base: Pa) -> None | Err:
-    """Makes `own_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
+    """Makes `table_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
     attached = pages.attach(base, base + TABLE_PAGES * PAGE_SIZE, TABLE_PAGES)
     if isinstance(attached, Err):
         return attached
@@ -187,16 +228,25 @@ def _map_ram(machine: Machine, holes: Holes) -> None | Err:
     """Every whole page of RAM that no hole touches."""
     for i in u64.range(machine.bank_count):
         bank = machine.banks[i]
-        at = page_up(bank.base.raw)
-        end = (bank.base.raw + bank.size) & ~(PAGE_SIZE - 1)
-        while at < end:
-            hole = _next_hole(holes, at, end)
-            if at < hole.base.raw:
-                mapped = _map(Pa(at), hole.base, Use.DATA)
-                if isinstance(mapped, Err):
-                    return mapped
-            at = hole.base.raw + hole.size
+        run = next_run(bank, holes, bank.base.raw)
+        while run.size != 0:
+            mapped = _map(run.base, run.base + run.size, Use.DATA)
+            if isinstance(mapped, Err):
+                return mapped
+            run = next_run(bank, holes, run.base.raw + run.size)
     return None
+
+
+def next_run(bank: Region, holes: Holes, start: u64) -> Region:
+    """The first run of whole pages of RAM in the bank from `start` on that no hole touches; empty where there is none any more."""
+    at = page_up(start)
+    end = (bank.base.raw + bank.size) & ~(PAGE_SIZE - 1)
+    while at < end:
+        hole = _next_hole(holes, at, end)
+        if at < hole.base.raw:
+            return Region(Pa(at), hole.base.raw - at)
+        at = hole.base.raw + hole.size
+    return Region(Pa(end), u64(0))
 
 
 def _next_hole(holes: Holes, at: u64, end: u64) -> Region:

@@ -125,7 +125,6 @@ def add_bank(base: Pa, size: u64) -> None | Err:
     return None
 
 
-@boot
 def table_size() -> u64:
     """Bytes that the table takes for the banks that were added, whole pages."""
     return (LAYOUT.frames * ENTRY_BYTES + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
