@@ -16,7 +16,7 @@ from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.control import console, stop
 from delphyne.el2.entry import cpus, demo, dispatch, host, main, own_map
-from delphyne.el2.memory import pages
+from delphyne.el2.memory import frames, pages
 from delphyne.el2.sealing import engine
 from delphyne.lang import Order, Trap, TrapKind, Va, address_of, u32, u64, wipe
 from delphyne.lang.locks import forget_held_locks
@@ -85,7 +85,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
         return function
 
     statics = [MACHINE, own_map.EL2_SPACE, demo.DEMO_SPACE, pages.POOLS, pages.REGION, cpu.ONLINE, stop.STOPPING, stop.STOPPED]
-    statics += [console.CONSOLE, engine.CHOICE, host.HOST]
+    statics += [console.CONSOLE, engine.CHOICE, host.HOST, frames.LAYOUT]
     forget_held_locks()
     for static in statics:
         wipe(static)
@@ -288,6 +288,20 @@ def test_a_tree_that_cannot_be_used_is_refused_in_words(booted: tuple[Machine, S
     assert port.text.endswith("delphyne/0: the device tree cannot be used\n")
     assert said(machine)[-1] == "error 8; EL2 does not start"
     assert firmware.calls[-1][0] == 0x8400_0008
+
+
+def test_every_frame_has_an_owner(booted: tuple[Machine, SerialPort, Firmware]) -> None:
+    machine, _, _ = booted
+    reserved = 0x4300_0000, 0x4300_1000
+    boot(machine, write(board(cells64(RAM, RAM_BYTES)), [(reserved[0], 0x1000)]))
+    own = int(pages.REGION.base.raw), int(pages.REGION.base.raw) + int(own_map.own_bytes())
+    image_range = int(image.image_start().raw), int(image.image_end().raw)
+    for number in range(RAM_BYTES >> 12):
+        address = RAM + (number << 12)
+        entry = frames.entry_of(Pa(u64(address)))
+        assert entry is not None
+        mine = any(start <= address < end for start, end in (own, image_range, reserved))
+        assert entry == frames.FrameEntry(state=frames.State.EL2 if mine else frames.State.HOST), hex(address)
 
 
 def test_without_a_tree_the_machine_is_left_alone(booted: tuple[Machine, SerialPort, Firmware]) -> None:
