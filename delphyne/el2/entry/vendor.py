@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from delphyne.el2.arch import fdt, vendors
-from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.frame import Frame, skip
 from delphyne.el2.entry import firmware, host
 from delphyne.lang import Level, Pa, View, boot, frozen, log, struct, u8, u32, u64
 
@@ -47,6 +47,6 @@ def serve(frame: Frame) -> bool:
     if address is not None and not host.is_hosts(Pa(address), u64(u32.wrap(frame.x[2]))):
         log(Level.WARNING, f"firmware call {frame.x[0]:#x} names memory at {address:#x} that is not the host's")
         return False
-    frame.elr += 4
+    skip(frame)
     firmware.smc_relay(frame)
     return True
