@@ -209,10 +209,43 @@ def fuzz(
     raise typer.Exit(run_fuzz(["--count", str(count), "--seed", str(seed), "--jobs", str(jobs)]))
 
 
+@app.command()
+def attack(
+    only_list: Annotated[bool, typer.Option("--list", help="Only say which lines there are and what is known of them.")] = False,
+    json: Json = False,
+) -> None:
+    """Attack EL2 from a hostile host, line by line of the catalogue."""
+    from delphyne.board import attacks
+
+    rows = [attack.as_json() for attack in attacks.CATALOGUE]
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            typer.echo(f"{row['line']:<4} {row['verdict']:<16} {row['what']}")
+    if only_list:
+        return
+    import subprocess
+
+    command = [sys.executable, "-m", "pytest", *attacks.files()]
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr if json else None).returncode)
+
+
 @bench_app.command("language")
 def bench_language(json: Json = False) -> None:
     """Instruction counts of compiled typed Python against C, with and without its checks, and the cost of the tools."""
     from delphyne.bench.language import run as run_bench
+
+    rows = run_bench(json=json)
+    raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+@bench_app.command("boot")
+def bench_boot(json: Json = False) -> None:
+    """Exact instruction counts of a host's boot above EL2, against the same kernel alone, and what EL2 takes."""
+    from delphyne.bench.boot import run as run_bench
 
     rows = run_bench(json=json)
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from delphyne.prove import theorems as files
 from delphyne.prove.engine import Result, Verdict, prove
-from delphyne.prove.killing import Fate, judge, mutants, name_of, read_justifications
+from delphyne.prove.killing import Fate, all_mutants, judge, name_of, read_justifications
 from delphyne.prove.mutate import functions_of
 from delphyne.prove.report import Report, as_json, as_table
 from delphyne.prove.theorem import REGISTRY, Theorem
@@ -72,9 +72,8 @@ def without_theorem(known: dict[str, Theorem]) -> list[str]:
     return [f"{module}:{name}" for module in modules for name in functions_of(import_module(module)) if f"{module}:{name}" not in about]
 
 
-def run(names: list[str] | None = None, json: bool = False, with_mutants: bool = False, **spelled: bool) -> int:
+def run(names: list[str] | None = None, json: bool = False, mutants: bool = False) -> int:
     """Prove, report on standard output, give the exit code: 0 if all hold, 1 if something does not, 2 for a name that is no theorem's."""
-    with_mutants = spelled.get("mutants", with_mutants)
     known = load()
     try:
         chosen = choose(known, names)
@@ -91,8 +90,8 @@ def run(names: list[str] | None = None, json: bool = False, with_mutants: bool =
     results = prove_all(chosen, lambda result: progress(f"{result.verdict.value} {result.theorem}"))
     check_assumptions(results, known, chosen)
     fates: list[Fate] | None = None
-    if with_mutants:
-        made = mutants(results, chosen)
+    if mutants:
+        made = all_mutants(results, chosen)
         fates = judge(made, results, chosen, MODEL_TESTS, lambda fate: progress(f"{'killed' if fate.by else 'alive'} {fate.mutant.name}"))
     progress("")
     unproved = [name for name in without_theorem(known) if not names]

@@ -17,7 +17,7 @@ from delphyne.lang import current
 from delphyne.lang.locks import forget_held_locks, held_locks
 from delphyne.lang.traps import Trap
 from delphyne.prove.machine import TraceMachine
-from delphyne.prove.path import Decision, Finished, Infeasible, Limits, Path, ProverError, Refuted, Replay, Statistics, Unknown, running
+from delphyne.prove.path import Decision, Finished, Infeasible, Limits, Path, Refuted, Replay, Statistics, Unknown, running
 from delphyne.prove.statics import Substitution
 from delphyne.prove.symbolic import constant, plain, value_of
 from delphyne.prove.theorem import Given, Theorem
@@ -188,7 +188,7 @@ def _replay(theorem: Theorem, failed: _Failure) -> str | None:
         _run(theorem, Replay(failed.model, theorem.limits), set())
     except _Failure as again:
         return again.what
-    except (Infeasible, ProverError):
+    except Exception:
         return None
     return None
 

@@ -24,12 +24,12 @@ from delphyne.prove.theorem import Theorem
 from delphyne.prove.workers import parallel
 
 JUSTIFICATIONS = Path(__file__).parent / "equivalent.txt"
-SECONDS = 300.0
+SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`by` is the theorem that noticed, or None; `tests` whether the model tests noticed, None where they were not asked."""
+    """`by` is the theorem that noticed, or None where none did in time; `tests` whether the model tests noticed, None where not asked."""
 
     mutant: Mutant
     by: str | None
@@ -45,9 +45,10 @@ def read_justifications(file: Path = JUSTIFICATIONS) -> dict[str, str]:
     return {pair[0]: pair[1] if len(pair) > 1 else "" for pair in pairs}
 
 
-def mutants(results: Sequence[Result], theorems: dict[str, Theorem]) -> list[Mutant]:
+def all_mutants(results: Sequence[Result], theorems: dict[str, Theorem]) -> list[Mutant]:
     """Every mutant of every function that is named by a proved theorem."""
-    named = {name_of(function) for result in results for function in theorems[result.theorem].of if result.verdict is Verdict.PROVED}
+    proved = [theorems[result.theorem] for result in results if result.verdict is Verdict.PROVED]
+    named = {name_of(function) for theorem in proved for function in theorem.of}
     modules = sorted({name.partition(":")[0] for name in named})
     return [mutant for module in modules for mutant in mutants_of(import_module(module)) if mutant.function in named]
 
@@ -70,7 +71,7 @@ def judge(
     jobs = [partial(_judge, mutant, _relevant(mutant, results, theorems), list(tests)) for mutant in chosen]
     fates: list[Fate] = []
     for number, answer in parallel(jobs, SECONDS):
-        by, noticed = answer if answer is not None else ("no answer in time", None)
+        by, noticed = answer if answer is not None else (None, None)
         fates.append(Fate(chosen[number], by, noticed))
         each(fates[-1])
     return sorted(fates, key=lambda fate: fate.mutant.name)

@@ -23,10 +23,10 @@ from delphyne.prove.symbolic import FUNCTIONS, decide, integer, term
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`holds(i)`: what is true before round `i`, of the memory as it is. `state(i)` makes memory what the earlier rounds left behind, with
-    `holds(i)` true of it by its construction or assumed afterwards."""
+    """`holds(i)`: what is true before round `i`, of the memory as it is. `state(i)` makes memory what the earlier rounds left behind: only
+    `memory.filling` does, whose `holds` says of every cell that the rounds leave just that."""
 
-    holds: Callable[[Term], Formula] = lambda _: z3.BoolVal(True)
+    holds: Callable[[Term], Formula]
     state: Callable[[Term], None] = lambda _: None
 
 

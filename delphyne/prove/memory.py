@@ -9,7 +9,7 @@ them; nobody else runs between their steps, because a lock is held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from delphyne.lang.address import Pa
 from delphyne.lang.atomics import AtomicU32, AtomicU64, Order
 from delphyne.lang.ints import u8, u32, u64
 from delphyne.lang.traps import Trap, TrapKind
+from delphyne.prove.loops import Rule
 from delphyne.prove.path import Formula, Term, current
 from delphyne.prove.places import index_term
 from delphyne.prove.symbolic import decide, integer, term, trap
@@ -81,6 +82,46 @@ class Cells:
         if self.traced:
             events().append(Stored(at, self(at), stored, release))
         self.writes.append(Write(lambda asked: z3.simplify(asked - self.origin) == z3.simplify(at - self.origin), lambda asked: stored))
+
+
+def filling(cells: Sequence[Cells], write: Callable[[Cells, Term], Write]) -> Rule:
+    """The rule of a loop whose rounds before `i` leave behind just `write(cells, i)`, in each of `cells`: a round writes that and nothing else."""
+    before: list[list[Write]] = []
+    asked: list[Term] = []
+
+    def content(words: Cells, writes: Sequence[Write]) -> Term:
+        value = words.first(asked[0])
+        for done in writes:
+            value = z3.If(done.where(asked[0]), done.what(asked[0]), value)
+        return value
+
+    def expected(number: int, here: Term) -> list[Write]:
+        return [*before[number], write(cells[number], here)]
+
+    def holds(here: Term) -> Formula:
+        if not asked:
+            asked.append(current().fresh_word("any cell", 64))
+            before.extend(list(words.writes) for words in cells)
+        return z3.And(*(content(words, words.writes) == content(words, expected(number, here)) for number, words in enumerate(cells)))
+
+    def state(here: Term) -> None:
+        for number, words in enumerate(cells):
+            words.writes = expected(number, here)
+
+    return Rule(holds, state)
+
+
+class Looked(Cells):
+    """Cells that remember which of them were looked at."""
+
+    def __init__(self, name: str, cls: Any) -> None:
+        super().__init__(name, cls)
+        self.looked: list[Term] = []
+
+    def load(self, at: Term) -> Any:
+        """The value of a cell, which is remembered."""
+        self.looked.append(at)
+        return super().load(at)
 
 
 class Backing:
@@ -253,4 +294,4 @@ def cell(page: Term, slot: Term) -> Term:
     return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
 
 
-__all__ = ["Atomics", "Cells", "Records", "TablePage", "Tables", "Words", "Write", "cell"]
+__all__ = ["Atomics", "Cells", "Looked", "Records", "TablePage", "Tables", "Words", "Write", "cell", "filling"]

@@ -7,6 +7,7 @@ before it is set, a function without its return) is not made. A mutant's name st
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import copy
@@ -48,16 +49,18 @@ class _Site:
 
 
 def functions_of(module: ModuleType) -> dict[str, FunctionType]:
-    """The functions and methods whose bodies stand in `module`, by qualified name; bodies that only CPython runs (`@assembly`) left out."""
+    """The functions and methods whose bodies stand in `module`, by qualified name, without bodies that only CPython runs: those of `@assembly`
+    functions, and what makes instances of generic classes."""
     found: dict[str, FunctionType] = {}
 
     def visit(owner: object, members: dict[str, Any]) -> None:
         for member in members.values():
             plain = member.fget if isinstance(member, property) else member.__func__ if isinstance(member, staticmethod | classmethod) else member
             if isinstance(plain, FunctionType) and plain.__module__ == module.__name__ and plain.__code__.co_filename == module.__file__:
-                if not getattr(getattr(plain, "__delphyne__", None), "assembly", False):
+                outside = getattr(getattr(plain, "__delphyne__", None), "assembly", False) or plain.__name__ == "__class_getitem__"
+                if not outside:
                     found[plain.__qualname__] = plain
-            elif isinstance(plain, type) and plain.__module__ == module.__name__ and plain is not owner:
+            elif isinstance(plain, type) and plain.__module__ == module.__name__ and plain is not owner and not plain.__name__.startswith("_"):
                 visit(plain, dict(vars(plain)))
 
     visit(None, dict(vars(module)))
@@ -72,15 +75,16 @@ def mutants_of(module: ModuleType) -> Iterator[Mutant]:
         definition = _definition(tree, qualified)
         if definition is None:
             continue
+        alone = _alone(tree, qualified)
         counts: dict[str, int] = {}
         for site in _sites(definition):
             counts[site.kind] = counts.get(site.kind, 0) + 1
-            changed = copy.deepcopy(tree)
+            changed = copy.deepcopy(alone)
             mutated = _definition(changed, qualified)
             assert mutated is not None
             _apply(mutated, site)
             ast.fix_missing_locations(changed)
-            code = _code(compile(changed, str(module.__file__), "exec", dont_inherit=True), qualified)
+            code = _code(compile(changed, str(module.__file__), "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True), qualified)
             name = f"{module.__name__}:{qualified}:{site.kind}:{counts[site.kind]}"
             yield Mutant(name, f"{module.__name__}:{qualified}", site.line, site.change, code)
 
@@ -97,6 +101,15 @@ def _definition(tree: ast.Module, qualified: str) -> ast.FunctionDef | None:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return node
     return None
+
+
+def _alone(tree: ast.Module, qualified: str) -> ast.Module:
+    """A module of that function only, in its classes, at its lines."""
+    kept: ast.stmt | None = _definition(tree, qualified)
+    assert kept is not None
+    for name in reversed(qualified.split(".")[:-1]):
+        kept = ast.ClassDef(name, bases=[], keywords=[], body=[kept], decorator_list=[])
+    return ast.fix_missing_locations(ast.Module([kept], type_ignores=[]))
 
 
 def _code(code: CodeType, qualified: str) -> CodeType:

@@ -71,8 +71,9 @@ STARTING = [0x8400_0001, 0xC400_0001, 0x8400_0002, 0x8400_0003, 0xC400_0003, 0x8
 @pytest.mark.parametrize("number", PASSING)
 def test_calls_that_name_no_address_pass_as_they_are(relay: Relay, number: int) -> None:
     relay.answer = 5
-    assert int(call(number, 1, 2, 3, 4).x[0]) == 5
-    assert relay.calls == [[number, 1, 2, 3, 4]]
+    asked = 0x8400_0000 if number == 0x8400_000A else 1
+    assert int(call(number, asked, 2, 3, 4).x[0]) == 5
+    assert relay.calls == [[number, asked, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,41 @@ def test_everything_else_is_not_supported_and_never_reaches_the_firmware(relay: 
 
 def test_the_upper_half_of_the_number_does_not_count(relay: Relay) -> None:
     call(0xDEAD_0000_8400_0000)
-    assert len(relay.calls) == 1
+    assert relay.calls == [[0x8400_0000, 0, 0, 0, 0]]
     assert int(call(0xFFFF_FFFF_0000_0000).x[0]) == NOT_SUPPORTED
+
+
+@pytest.mark.parametrize("number", PASSING)
+def test_a_caller_without_live_vectors_makes_the_same_call(relay: Relay, number: int) -> None:
+    """Linux sets bit 16 in every call where the processor has SVE and the firmware SMCCC 1.3."""
+    call(number | 1 << 16, 0x8400_0000)
+    assert relay.calls == [[number, 0x8400_0000, 0, 0, 0]]
+
+
+def test_a_start_without_live_vectors_is_caught_as_well(relay: Relay) -> None:
+    call(0xC401_0003, 0x100, 0x4040_0000, 77)
+    assert relay.calls[0][:3] == [0xC400_0003, 0x100, ENTRY]
+    call(0xC401_000E, 0x4140_0000, 78)
+    assert relay.calls[1][:2] == [0xC400_000E, ENTRY]
+
+
+@pytest.mark.parametrize("number", [*PASSING, *STARTING])
+def test_features_tells_of_calls_that_can_be_made(relay: Relay, number: int) -> None:
+    call(0x8400_000A, number)
+    assert relay.calls == [[0x8400_000A, number, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("number", [0x8400_000C, 0xC400_000C, 0x8400_0013, 0xC400_0014, 0x8400_0005, 0xC400_0002, 0])
+def test_features_hides_calls_that_are_refused(relay: Relay, number: int) -> None:
+    assert int(call(0x8400_000A, number).x[0]) == NOT_SUPPORTED
+    assert relay.calls == []
+
+
+def test_the_last_instruction_of_the_address_space_may_be_a_call(relay: Relay) -> None:
+    frame = Frame()
+    frame.elr = u64(2**64 - 4)
+    firmware.serve(frame)
+    assert int(frame.elr) == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3))

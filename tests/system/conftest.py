@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from delphyne.board import host
+from delphyne.compiler.back.image import Built
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return host.build(tmp_path_factory.mktemp("image"), quiet=True).image
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Everything that a build writes."""
+    return host.build(tmp_path_factory.mktemp("image"), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def image(whole: Built) -> Path:
+    return whole.image

@@ -94,6 +94,7 @@ class Spsr(Bits64):
     irq_masked: bool = bits(7)
     serror_masked: bool = bits(8)
     debug_masked: bool = bits(9)
+    btype: u8 = bits(11, 10)
     il: bool = bits(20)
     ss: bool = bits(21)
     pan: bool = bits(22)

@@ -7,7 +7,8 @@ continues with. For a trap or an exception of EL2 itself it is only read, by the
 
 from __future__ import annotations
 
-from delphyne.lang import Array, Enum64, struct, u64
+from delphyne.el2.arch.exception import Spsr
+from delphyne.lang import Array, Enum64, struct, u8, u64, wrap_add
 
 
 class Vector(Enum64):
@@ -35,3 +36,11 @@ class Frame:
     hpfar: u64
     sp: u64
     unused: u64
+
+
+def skip(frame: Frame) -> None:
+    """Goes on behind the trapped AArch64 instruction as if it had been executed: that ends a single step and the state after a branch.
+
+    The program counter is the lower level's to choose, up to the last four bytes of the address space: it wraps there."""
+    frame.elr = wrap_add(frame.elr, 4)
+    frame.spsr = Spsr.of(frame.spsr).replace(ss=False, btype=u8(0)).raw

@@ -15,6 +15,8 @@ MODE_EL1T: Final = u8(0b00100)
 AARCH32: Final = u8(0b10000)
 EXTERNAL_ABORT: Final = u32(0x10)
 """Fault status: synchronous external abort, not on a table walk."""
+VECTORS_BASE: Final = u64(0xFFFF_FFFF_FFFF_F800)
+"""The bits of VBAR_EL1 that count; the others are RES0, which does not say that they read as zero."""
 KEEP_PAN: Final = u64(1 << 23)
 """SCTLR_EL1.SPAN: exceptions leave PSTATE.PAN as it is."""
 
@@ -41,7 +43,7 @@ def _take(frame: Frame, syndrome: Esr) -> None:
     ESR_EL1.write(syndrome.raw)
     ELR_EL1.write(frame.elr)
     SPSR_EL1.write(frame.spsr)
-    frame.elr = VBAR_EL1.read() + _vector(before)
+    frame.elr = (VBAR_EL1.read() & VECTORS_BASE) + _vector(before)
     keeps_pan = SCTLR_EL1.read().raw & KEEP_PAN != 0
     frame.spsr = Spsr(
         mode=MODE_EL1H, debug_masked=True, serror_masked=True, irq_masked=True, fiq_masked=True, pan=before.pan or not keeps_pan, dit=before.dit

@@ -12,7 +12,7 @@ from delphyne.el2.arch.el1 import SystemIss
 from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame, Vector
 from delphyne.el2.control import stop
-from delphyne.el2.entry import demo, firmware, host
+from delphyne.el2.entry import demo, firmware, host, vendor
 from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
@@ -42,7 +42,8 @@ def _serve_host(frame: Frame, syndrome: Esr) -> None:
     if syndrome.ec == ExceptionClass.HVC64.raw:
         hostcalls.serve(frame, host.HOST.layout, host.HOST.layout_known)
     elif syndrome.ec == ExceptionClass.SMC64.raw:
-        firmware.serve(frame)
+        if not vendor.serve(frame):
+            firmware.serve(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         host.serve_abort(frame, AbortIss.of(iss), False)
     elif syndrome.ec == ExceptionClass.INSTRUCTION_ABORT_LOWER.raw:

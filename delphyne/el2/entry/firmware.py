@@ -14,12 +14,14 @@ from typing import Final
 
 from delphyne.el2.arch import image
 from delphyne.el2.arch.cpu import CPUS, Cpu
-from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.frame import Frame, skip
 from delphyne.el2.arch.psci import AFFINITY_MASK, NOT_SUPPORTED, PSCI_SUCCESS
-from delphyne.lang import Order, address_of, assembly, u32, u64
+from delphyne.lang import Domain, Order, address_of, assembly, dsb, u32, u64
 
 FUNCTION_MASK: Final = u64(0xFFFF_FFFF)
 """SMCCC: the function number is w0."""
+NO_VECTORS_HINT: Final = u64(1 << 16)
+"""Set in the number of any call by a caller that has nothing in its SVE registers (SMCCC 1.3): not part of what is called."""
 WIDE: Final = u64(0x4000_0000)
 """Set in the number of a call with 64-bit arguments."""
 
@@ -60,8 +62,9 @@ def smc_relay(frame: Frame) -> None:
 
 def serve(frame: Frame) -> None:
     """One SMC of the host; the program counter is behind it afterwards."""
-    frame.elr += 4
-    number = frame.x[0] & FUNCTION_MASK
+    skip(frame)
+    number = frame.x[0] & FUNCTION_MASK & ~NO_VECTORS_HINT
+    frame.x[0] = number
     wide = number & WIDE != 0
     base = number & ~WIDE
     if base == CPU_ON:
@@ -72,14 +75,22 @@ def serve(frame: Frame) -> None:
         _suspend(frame, frame.x[1], frame.x[2], wide)
     elif number == CPU_OFF:
         _cpu_off(frame)
+    elif number == FEATURES and not _is_offered(frame.x[1] & FUNCTION_MASK):
+        frame.x[0] = NOT_SUPPORTED
     elif _passes(number, base, wide):
         smc_relay(frame)
     else:
         frame.x[0] = NOT_SUPPORTED
 
 
+def _is_offered(number: u64) -> bool:
+    """Whether the host can make this call at all: what the firmware has beyond that is not for it to find."""
+    base = number & ~WIDE
+    return base == CPU_ON or base == CPU_SUSPEND or base == SYSTEM_SUSPEND or number == CPU_OFF or _passes(number, base, number != base)
+
+
 def _passes(number: u64, base: u64, wide: bool) -> bool:
-    """Calls that name no address and start nothing. PSCI_FEATURES is asked about what EL2 lets through only."""
+    """Calls that name no address and start nothing."""
     if base == AFFINITY_INFO or base == SYSTEM_RESET2:
         return True
     if TRNG_VERSION <= base <= TRNG_LAST:
@@ -132,7 +143,7 @@ def _suspend(frame: Frame, entry: u64, context: u64, wide: bool) -> None:
     """A state that keeps registers returns behind the call; one that loses them comes back through `secondary_entry`."""
     mine = CPUS.mine()
     _keep(mine, entry, context, wide)
-    system = (frame.x[0] & FUNCTION_MASK & ~WIDE) == SYSTEM_SUSPEND
+    system = (frame.x[0] & ~WIDE) == SYSTEM_SUSPEND
     if system:
         frame.x[0] = SYSTEM_SUSPEND | WIDE
         frame.x[1] = image.secondary_entry_address().raw
@@ -145,9 +156,10 @@ def _suspend(frame: Frame, entry: u64, context: u64, wide: bool) -> None:
 
 
 def _keep(cpu: Cpu, entry: u64, context: u64, wide: bool) -> None:
-    """Where the host wants this CPU to begin."""
+    """Where the host wants this CPU to begin; the CPU that the firmware starts after this sees it."""
     cpu.host_entry = entry if wide else entry & FUNCTION_MASK
     cpu.host_context = context if wide else context & FUNCTION_MASK
+    dsb(Domain.ISH)
 
 
 def index_of(target: u64) -> u64 | None:

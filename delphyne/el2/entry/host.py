@@ -252,14 +252,14 @@ def memory_from(at: Pa) -> Hostile:
     EL2 maps no reserved region and no part of a page at the end of a bank: to look there would be a fault of EL2 itself."""
     page = at.align_down(PAGE_SIZE)
     within = at - page
-    if _is_readable(page, 2 * PAGE_SIZE):
+    if is_hosts(page, 2 * PAGE_SIZE):
         return Hostile(at, 2 * PAGE_SIZE - within)
-    return Hostile(at, PAGE_SIZE - within) if _is_readable(page, PAGE_SIZE) else Hostile(at, u64(0))
+    return Hostile(at, PAGE_SIZE - within) if is_hosts(page, PAGE_SIZE) else Hostile(at, u64(0))
 
 
-def _is_readable(page: Pa, size: u64) -> bool:
-    """Whether these whole pages are RAM of the host's that EL2's own map has."""
-    return is_ram(MACHINE, page, size) and not _touches_own(page.raw, size) and not is_reserved(MACHINE, page, size)
+def is_hosts(at: Pa, size: u64) -> bool:
+    """Whether all of these bytes, at least one, are RAM that the host may name to others."""
+    return size > 0 and is_ram(MACHINE, at, size) and not _touches_own(at.raw, size) and not is_reserved(MACHINE, at, size)
 
 
 @holds(HOST_LOCK)

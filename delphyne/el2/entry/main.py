@@ -18,7 +18,7 @@ from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1,
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.control import console, stop
 from delphyne.el2.control import log as recorder
-from delphyne.el2.entry import cpus, demo, host, host_modules, own_map
+from delphyne.el2.entry import cpus, demo, host, host_modules, own_map, vendor
 from delphyne.el2.entry.host_modules import Program
 from delphyne.el2.entry.refusal import give_up
 from delphyne.el2.memory import frames
@@ -63,6 +63,7 @@ def prepare_host(blob: fdt.Region) -> None:
         tree = fdt.open_tree(raw)
         if isinstance(tree, Err):
             give_up(text(b"the device tree cannot be used"), tree)
+        vendor.find(raw, tree)
         prepared = host.prepare(MACHINE, raw, tree, blob)
         if isinstance(prepared, Err):
             give_up(text(b"the host cannot be started"), prepared)
@@ -110,7 +111,7 @@ def open_console(raw: View[u8]) -> None:
     if isinstance(tree, Err):
         return
     port = uart.find_console(raw, tree)
-    if isinstance(port, Err):
+    if isinstance(port, Err) or not own_map.can_be_device(port.base):
         return
     page = port.base.align_down(u64(4096))
     image.first_map_add(page, page + u64(4096), True)

@@ -186,7 +186,7 @@ def build(machine: Machine, blob: Region, holes: Holes) -> Pa | Err:
         ram = _map_ram(machine, holes)
         if isinstance(ram, Err):
             return ram
-        if machine.console.kind is not UartKind.NONE:
+        if machine.console.kind is not UartKind.NONE and can_be_device(machine.console.base):
             page = machine.console.base.align_down(PAGE_SIZE)
             port = stage1.map_range(EL2_SPACE, Va(page.raw), page, PAGE_SIZE, Use.DEVICE)
             if isinstance(port, Err):
@@ -270,6 +270,11 @@ def enter(root: Pa) -> None:
     mine.ttbr = root.raw
     mine.sctlr = Sctlr.of(SCTLR_EL2_RES1).replace(m=True, c=True, sa=True, i=True, wxn=True).raw
     image.switch_map(mine.tcr, mine.mair, root, mine.sctlr)
+
+
+def can_be_device(at: Pa) -> bool:
+    """Whether registers can lie there: where this processor has addresses, and not in EL2's own image."""
+    return at.raw >> physical_bits() == 0 and not image.image_start() <= at < image.image_end()
 
 
 def physical_size() -> u8:

@@ -17,7 +17,7 @@ from typing import Final
 
 from delphyne.el2.arch import el1
 from delphyne.el2.arch.exception import MODE_EL1H, Spsr
-from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.frame import Frame, skip
 from delphyne.el2.arch.translation import SCTLR_EL1
 from delphyne.el2.kvm import host_state
 from delphyne.lang import Array, Hostile, Pa, View, load_le32, u8, u32, u64
@@ -47,7 +47,7 @@ def serve_write(frame: Frame, iss: el1.SystemIss, code: Hostile) -> bool:
         return True
     if SCTLR_EL1.read().m:
         host_state.await_boot_mode(False)
-    frame.elr += 4
+    skip(frame)
     return True
 
 

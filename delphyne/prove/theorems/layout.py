@@ -17,7 +17,7 @@ from delphyne.el2.memory import frames
 from delphyne.el2.memory.frames import Bank
 from delphyne.lang import Pa, owned, u64
 from delphyne.prove.loops import Rule
-from delphyne.prove.memory import Atomics, Cells, Records, Write
+from delphyne.prove.memory import Atomics, Cells, Looked, Records, Write, filling
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
@@ -189,6 +189,10 @@ def add_bank(given: Given) -> None:
     given.outcome("refused" if refused else "added" if given.holds(added) else "too small")
     fits = z3.And(z3.ULT(term(base), 1 << 48), z3.ULE(term(size), (1 << 48) - term(base)))
     given.require(z3.Implies(added, z3.And(fits, z3.ULT(start, end))), "only RAM below 48 bits")
+    overlaps = z3.Or([z3.Not(apart(bank)) for bank in banks.banks.touched])
+    reason = z3.Or(z3.Not(fits), z3.And(z3.ULT(start, end), z3.Or(overlaps, banks.count_before == 16)))
+    given.require(z3.Implies(refused, reason), "refused only for a reason")
+    given.require(z3.Implies(z3.Not(fits), refused), "refused where it is out of range")
     given.require(z3.Implies(z3.Not(added), term(banks.count) == banks.count_before), "one bank more, or none")
     given.require(z3.Implies(not refused, z3.Or(added, z3.UGE(start, end))), "nothing is left out but parts of frames")
     new = banks.count_before
@@ -237,14 +241,14 @@ def admit(given: Given) -> None:
     is_ram = given.boolean("base is RAM")
     given.replace(frames.index_of, lambda pa: integer(term(first)) if is_ram else None)
     given.replace(frames._frames_from, lambda pa: integer(term(left)) if is_ram else u64(0))
-    entries = Cells("entry", u64)
+    entries = Looked("entry", u64)
     given.replace(frames.ENTRIES, Atomics(entries, length))
 
     def admitted(until: Term) -> Write:
         return Write(lambda at: z3.And(z3.UGE(at, term(first)), z3.ULT(at, until)), lambda at: z3.BitVecVal(1, 64))
 
     looked = Rule(lambda here: z3.Implies(z3.And(z3.UGE(frame, term(first)), z3.ULT(frame, here)), entries.first(frame) == 0))
-    given.rule(frames.admit, looked, Rule(state=lambda here: entries.writes.append(admitted(here))))
+    given.rule(frames.admit, looked, filling([entries], lambda words, here: admitted(here)))
     result = frames.admit(Pa(base), size)
     done = not isinstance(result, Err)
     given.outcome("admitted" if done else "refused")
@@ -253,4 +257,7 @@ def admit(given: Given) -> None:
     aligned = z3.Extract(11, 0, term(base) | term(size)) == 0
     given.require(z3.Implies(done, z3.And(aligned, z3.Or(count == 0, z3.And(is_ram, z3.ULE(count, term(left)))))), "only whole frames of one bank")
     given.require(z3.Implies(z3.And(done, inside), entries.first(frame) == 0), "only frames of EL2")
+    taken = z3.Or([z3.And(entries.first(at) != 0, z3.UGE(at, term(first)), z3.ULT(at, term(first) + count)) for at in entries.looked])
+    reason = z3.And(count != 0, z3.Or(z3.Not(z3.BoolVal(is_ram)), z3.UGT(count, term(left)), taken))
+    given.require(z3.Implies(not done, z3.Or(z3.Not(aligned), reason)), "refused only for a reason")
     given.require(entries(frame) == z3.If(z3.And(done, inside), 1, entries.first(frame)), "these frames and no others become the host's")

@@ -17,8 +17,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.memory import invariants, pages
 from delphyne.el2.memory.pages import PoolName, Region, TablePool
 from delphyne.lang import Array, Pa, owned, u32, u64
-from delphyne.prove.loops import Rule
-from delphyne.prove.memory import Cells, Tables, Words, Write
+from delphyne.prove.memory import Cells, Tables, Words, Write, filling
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.predicate import Predicate
 from delphyne.prove.symbolic import integer, term
@@ -273,17 +272,13 @@ def assign(given: Given) -> None:
     before = {field: pools.now(field) for field in FIELDS}
     given.assume(z3.Or(fresh, before["count"] != 0))
 
-    def numbered(words: Cells) -> Any:
-        return lambda until: words.writes.append(Write(lambda at: z3.ULT(at - first(), until), lambda at: z3.Extract(31, 0, at - first())))
-
     def first() -> Term:
         return pools.now("first")
 
-    def both(until: Term) -> None:
-        for words in (pools.order, pools.place):
-            numbered(words)(until)
+    def numbered(words: Cells, until: Term) -> Write:
+        return Write(lambda at: z3.ULT(at - first(), until), lambda at: z3.Extract(31, 0, at - first()))
 
-    given.rule(pages.assign, Rule(state=both))
+    given.rule(pages.assign, filling([pools.order, pools.place], numbered))
     done = not isinstance(pages.assign(pools.name, unit, count), Err)
     given.outcome("assigned" if done else "refused")
     if not done:

@@ -18,7 +18,7 @@ from delphyne.el2.memory import flush, pages, tables
 from delphyne.el2.memory.tables import Space
 from delphyne.lang import u64
 from delphyne.prove.loops import Rule
-from delphyne.prove.memory import Cells, Tables, Write, cell
+from delphyne.prove.memory import Cells, Looked, Tables, Write, cell, filling
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.spaces import Map, Translation, attributes_of
 from delphyne.prove.symbolic import constant, integer, term
@@ -29,20 +29,6 @@ POOLS = ("pages.reserve", "pages.unreserve", "pages.take_reserved", "pages.free"
 LOCKED = "the lock of the space is held: nobody else changes its tables meanwhile"
 STARTS = "tables: walks that start at level 0 are those of EL2's map, walks that start at level 1 those of stage 2"
 about = partial(theorem, assumes=POOLS, trusts=(LOCKED,), bounds=(STARTS,))
-
-
-class Watched(Cells):
-    """Cells that remember which of them were loaded."""
-
-    def __init__(self, name: str, cls: type) -> None:
-        super().__init__(name, cls)
-        self.loaded: list[Term] = []
-
-    def load(self, at: Term) -> u64:
-        """The value of a cell, which is remembered."""
-        self.loaded.append(at)
-        value: u64 = super().load(at)
-        return value
 
 
 @about(tables.walk, tables.walk_to, tables._load, tables._next_table)
@@ -92,7 +78,7 @@ def map_leaf(given: Given) -> None:
 @theorem(tables._alone, outcomes=("alone", "in company"))
 def alone(given: Given) -> None:
     """Whether every other slot of a table is zero."""
-    cells, table, slot = Watched("word", u64), given.u64("table"), given.u64("slot")
+    cells, table, slot = Looked("word", u64), given.u64("table"), given.u64("slot")
     given.replace(pages.TABLES, Tables(cells, given.u64("pages")))
     given.assume(z3.ULT(term(table), 1 << 32), z3.ULT(term(table), z3.BitVec("pages", 64)), z3.ULT(term(slot), 512))
     given.replace(SLOTS, constant(SLOTS))
@@ -105,7 +91,7 @@ def alone(given: Given) -> None:
     if found:
         given.require(z3.Implies(other != term(slot), cells.first(cell(term(table), other)) == 0), "every other slot is zero")
         return
-    company = [z3.And(cells.first(at) != 0, z3.LShR(at, 9) == term(table), at != cell(term(table), term(slot))) for at in cells.loaded]
+    company = [z3.And(cells.first(at) != 0, z3.LShR(at, 9) == term(table), at != cell(term(table), term(slot))) for at in cells.looked]
     given.require(z3.Or(company), "some other slot is not zero")
 
 
@@ -134,29 +120,24 @@ def unmap_leaf(given: Given) -> None:
         tree.requires_same(asked)
 
 
-def _pieces(given: Given, tree: Map, name: str) -> Rule:
+def _pieces(given: Given, tree: Map) -> Rule:
     """Before round i, the new table says in its first i slots what the block said of those addresses."""
-    slot = z3.ZeroExt(55, given.word(name, 9))
+    known: dict[str, Any] = {}
 
-    def piece(known: dict[str, Any], at: Term) -> Term:
+    def piece(at: Term) -> Term:
         block, level = term(known["block"].descriptor), int(known["level"])
         pieces = [z3.Extract(47, 21 if level == 3 else 30, block), z3.Extract(8, 0, at), *([] if level == 3 else [z3.BitVecVal(0, 9)])]
         return z3.simplify(z3.Concat(z3.Extract(63, 48, block), *pieces, z3.Extract(11, 2, block), z3.BitVecVal(3 if level == 3 else 1, 2)))
 
-    def holds(here: Term) -> Formula:
-        known = given.path.locals
-        return z3.Implies(z3.ULT(slot, here), tree.tree(cell(term(known["table"]), slot)) == piece(known, slot))
+    def where(at: Term, here: Term) -> Formula:
+        return z3.And(given.path.normal(z3.LShR(at, 9)) == term(known["table"]), z3.ULT(z3.ZeroExt(55, z3.Extract(8, 0, at)), here))
 
-    def state(here: Term) -> None:
-        known = given.path.locals
-        page = term(known["table"])
+    def write(words: Cells, here: Term) -> Write:
+        if not known:
+            known.update(given.path.locals)
+        return Write(lambda at: where(at, here), piece)
 
-        def where(at: Term) -> Formula:
-            return z3.And(given.path.normal(z3.LShR(at, 9)) == page, z3.ULT(z3.ZeroExt(55, z3.Extract(8, 0, at)), here))
-
-        tree.tree.writes.append(Write(where, lambda at: piece(known, at)))
-
-    return Rule(holds, state)
+    return filling([tree.tree], write)
 
 
 @about(tables.split, tables._split_once, outcomes=("split", "fine enough", "refused"))
@@ -164,7 +145,7 @@ def split(given: Given) -> None:
     """Every address leads where it did with the attributes it had, by leaves of the level or finer; with Err nothing changes."""
     tree = Map(given)
     address, level = tree.input("address"), given.one_of("level", (2, 3))
-    given.rule(tables._split_once, _pieces(given, tree, "any slot"), _pieces(given, tree, "any slot below"))
+    given.rule(tables._split_once, _pieces(given, tree), _pieces(given, tree))
     result = tables.split(tree.space, address, u64(level))
     refused = isinstance(result, Err)
     given.outcome("refused" if refused else "split" if tree.tree.writes else "fine enough")
@@ -305,7 +286,7 @@ def unmap_range(given: Given) -> None:
 @theorem(tables.is_empty, outcomes=("empty", "something"))
 def is_empty(given: Given) -> None:
     """True exactly if every word of the start tables is zero."""
-    cells, space = Watched("word", u64), Space()
+    cells, space = Looked("word", u64), Space()
     root, roots = z3.ZeroExt(32, given.word("root", 32)), z3.ZeroExt(59, given.word("roots", 5))
     given.assume(z3.ULE(roots, 16))
     space.root, space.roots = integer(root), integer(roots)
@@ -326,7 +307,7 @@ def is_empty(given: Given) -> None:
     if found:
         given.require(z3.Implies(z3.ULT(table, roots), word == 0), "every word is zero")
     else:
-        looked = [z3.And(cells.first(at) != 0, z3.ULT(z3.LShR(at, 9) - root, roots)) for at in cells.loaded]
+        looked = [z3.And(cells.first(at) != 0, z3.ULT(z3.LShR(at, 9) - root, roots)) for at in cells.looked]
         given.require(z3.Or(looked), "some word is not zero")
 
 
