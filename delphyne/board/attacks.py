@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The attack catalogue: what a hostile host (H), a hostile guest (G) and a thief of keys (K) try, and where each line is tried.
+
+A line is tried by tests that this table names, or belongs to a room that is not built yet. Nothing here runs anything: `delphyne attack` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+HOST = "tests/attack/test_boot_attacks.py"
+TREES = "tests/attack/test_damaged_boots.py"
+
+
+class Verdict(StrEnum):
+    """What is known of a line."""
+
+    REFUSED = "refused"
+    """Tried by a test that fails as soon as the attack succeeds."""
+    IN_PART = "refused in part"
+    """What concerns a host without guests is tried; the rest waits for guests."""
+    LATER = "later-room"
+    """What it attacks is not built yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One line of the catalogue; `tries` are the tests that try it."""
+
+    line: str
+    what: str
+    tries: tuple[str, ...] = ()
+    verdict: Verdict = Verdict.LATER
+
+    def as_json(self) -> dict[str, object]:
+        """The row for other programs."""
+        return asdict(self)
+
+
+_NOW = (
+    Attack(
+        "H1", "CPU_ON, CPU_SUSPEND and SYSTEM_SUSPEND with an entry point of the host's own",
+        (f"{HOST}::test_a_cpu_started_by_the_host_itself_is_under_el2", "tests/el2_boot/test_host_firmware.py"), Verdict.REFUSED,
+    ),
+    Attack(
+        "H2", "PSCI, SMCCC and host calls of unknown, 32-bit, reserved and huge numbers, from several CPUs at once",
+        (f"{HOST}::test_calls_of_any_number_from_every_cpu_at_once", "tests/el2_boot/test_host_firmware.py"), Verdict.REFUSED,
+    ),
+    Attack(
+        "H3", "CPU 0 goes off and on again", (f"{HOST}::test_a_cpu_started_by_the_host_itself_is_under_el2",), Verdict.IN_PART,
+    ),
+    Attack(
+        "H4", "EL2's memory read, written, executed, zeroed or used as a page table, by kernel and root",
+        (f"{HOST}::test_every_page_of_el2_is_read_written_and_executed",), Verdict.IN_PART,
+    ),
+    Attack(
+        "H7", "BTF, image header and device tree truncated, cyclic, absurd, overlapping or absent",
+        (
+            TREES, "tests/el2_boot/test_boot_fdt.py", "tests/el2_boot/test_boot_machine.py", "tests/el2_boot/test_host_modules.py",
+            "tests/el2_boot/test_host_bundle.py", "tests/kvm/test_btf.py",
+        ),
+        Verdict.REFUSED,
+    ),
+    Attack(
+        "H35", "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1",
+        (f"{HOST}::test_calls_of_any_number_from_every_cpu_at_once", f"{HOST}::test_every_page_of_el2_is_read_written_and_executed"),
+        Verdict.IN_PART,
+    ),
+)
+
+_LATER = {
+    "H5": "host calls with pointers null, unaligned, outside RAM, EL2's, private, across page ends, changing while read",
+    "H6": "indices from host memory out of range",
+    "H8": "one frame at two addresses or in two VMs; a live address given another frame",
+    "H9": "a page changed between check and use",
+    "H10": "map, unmap, flush and teardown racing for one address",
+    "H11": "a 2 MiB block of which one frame is not the host's; blocks collapsed and split under a running guest",
+    "H12": "flush calls for what was never mapped, for other VMs, for every level, for whole VMs",
+    "H13": "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs",
+    "H14": "a private page touched in every way a host can",
+    "H15": "frames not zeroed after every kind of end",
+    "H16": "empty pools",
+    "H17": "failures at each step of each operation",
+    "H18": "ciphertext altered, swapped or replayed",
+    "H19": "a clean page altered or made writable",
+    "H20": "one page exported again and again",
+    "H21": "a failed import tried again",
+    "H22": "export while a vCPU writes",
+    "H23": "storms of swap, KSM, compaction, hot-unplug and dirty logging",
+    "H24": "vCPU registers read and changed by the host",
+    "H25": "exceptions injected that no exit allows",
+    "H26": "a second vCPU started without the guest",
+    "H27": "the virtual counter moved back",
+    "H28": "list registers and ICH_HCR with odd bits; GICH from the host",
+    "H29": "debug, single step, counters and trace of a guest",
+    "H30": "DMA to private pages (expected to succeed without an SMMU); GIC tables that name EL2's or private frames",
+    "H31": "old cache lines of a frame that changed owner",
+    "H32": "read-only host leaves offered; MMIO and memory exchanged",
+    "H33": "frames that EL2 will write to given to a protected guest",
+    "H34": "flush calls that name nothing gone: no storm of exports",
+    "G0": "reboot, power-off and kexec from inside; ballooning and steal time",
+    "G1": "guest calls with bad arguments, from two vCPUs at once",
+    "G2": "SMC and HVC of any number; unlisted exception classes",
+    "G3": "share and unshare against a writing host",
+    "G4": "PROTECT with bad manifests and at bad times",
+    "G5": "page tables in MMIO, shared or exported pages",
+    "G6": "storms that maximise EL2's time",
+    "K1": "example keys outside a development machine",
+    "K2": "key blobs altered, rolled back or moved",
+    "K3": "signature checks that fail",
+    "K4": "keys without entropy",
+}
+
+
+def _order(attack: Attack) -> tuple[int, int]:
+    return "HGK".index(attack.line[0]), int(attack.line[1:])
+
+
+CATALOGUE = tuple(sorted((*_NOW, *(Attack(line, what) for line, what in _LATER.items())), key=_order))
+"""Every line, hosts first."""
+
+
+def files() -> list[str]:
+    """The test files that hold machines under attack; the other tests of a line run with their own rooms."""
+    return sorted({test.partition("::")[0] for attack in CATALOGUE for test in attack.tries if test.startswith("tests/attack/")})

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table behind `delphyne attack`: whole, and true to the tests that it names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from delphyne.board.attacks import CATALOGUE, Verdict, files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_line_of_the_catalogue_is_there_once() -> None:
+    lines = [f"H{number}" for number in range(1, 36)] + [f"G{number}" for number in range(7)] + [f"K{number}" for number in range(1, 5)]
+    assert [attack.line for attack in CATALOGUE] == lines
+
+
+def test_a_line_is_tried_by_tests_that_exist_or_waits() -> None:
+    for attack in CATALOGUE:
+        assert bool(attack.tries) is (attack.verdict is not Verdict.LATER), attack.line
+        for name in attack.tries:
+            file, _, function = name.partition("::")
+            text = (ROOT / file).read_text()
+            assert not function or re.search(rf"^def {function}\(", text, re.MULTILINE), name
+
+
+def test_the_list_is_for_people_and_programs() -> None:
+    command = [sys.executable, "-m", "delphyne.cli", "attack", "--list"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert shown.startswith("H1   refused"), shown
+    rows = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    assert [row["line"] for row in rows] == [attack.line for attack in CATALOGUE]
+    assert set(rows[0]) == {"line", "what", "tries", "verdict"}
+
+
+def test_only_machines_under_attack_are_run() -> None:
+    assert files() == ["tests/attack/test_boot_attacks.py", "tests/attack/test_damaged_boots.py"]
