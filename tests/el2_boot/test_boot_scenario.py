@@ -18,7 +18,7 @@ from delphyne.el2.control import console, stop
 from delphyne.el2.entry import cpus, demo, dispatch, host, main, own_map
 from delphyne.el2.memory import frames, pages
 from delphyne.el2.sealing import engine
-from delphyne.lang import Order, Trap, TrapKind, Va, address_of, u32, u64, wipe
+from delphyne.lang import Order, Pa, Trap, TrapKind, Va, address_of, u32, u64, wipe
 from delphyne.lang.locks import forget_held_locks
 from delphyne.lang.machine import Access, GuestFault, Machine
 
