@@ -31,7 +31,9 @@ def test_every_theorem_says_what_it_says() -> None:
 
 
 def test_what_has_no_theorem_is_listed() -> None:
-    assert without_theorem(THEOREMS) == [f"delphyne.el2.memory.tables:{name}" for name in ("_splits_at", "_cuts", "_split_edge")]
+    assert without_theorem(THEOREMS) == []
+    fewer = {name: theorem for name, theorem in THEOREMS.items() if name != "tables.split_edge"}
+    assert without_theorem(fewer) == ["delphyne.el2.memory.tables:_split_edge"]
 
 
 def test_a_theorem_falls_with_what_it_assumes() -> None:

@@ -19,7 +19,7 @@ from delphyne.el2.memory.tables import Space
 from delphyne.lang import u64
 from delphyne.prove.loops import Rule
 from delphyne.prove.memory import Cells, Looked, Tables, Write, cell, filling
-from delphyne.prove.path import Formula, Term
+from delphyne.prove.path import Formula, Infeasible, Term
 from delphyne.prove.spaces import Map, Translation, attributes_of
 from delphyne.prove.symbolic import constant, integer, term
 from delphyne.prove.theorem import Given, theorem
@@ -224,6 +224,53 @@ def map_range(given: Given) -> None:
     given.require(tree.supply.reserved == tree.supply.reserved_before, "all that was reserved is used")
 
 
+@about(tables.map_range, tables._tables_missing, outcomes=("mapped", "refused"), assumes=(*POOLS, "tables.map_leaf"))
+def map_two_pages(given: Given) -> None:
+    """Two pages under one table that is there are mapped one behind the other, to outputs one behind the other, without a new table."""
+    tree = Map(given)
+    address = z3.Concat(z3.BitVecVal(0, 16), given.word("address", 35), z3.BitVecVal(0, 13))
+    output, attributes = z3.Concat(given.word("output", 52), z3.BitVecVal(0, 12)), given.u64("attributes")
+    given.assume(z3.ULT(address, z3.BitVecVal(1, 64) << tree.bits), z3.ULT(output, (1 << 48) - 4096))
+    if int(tables.walk(tree.space, integer(address)).level) != 3:
+        raise Infeasible
+    installed: list[tuple[Any, ...]] = []
+    given.replace(tables._install, lambda *arguments: installed.append(arguments))
+    refused = isinstance(tables.map_range(tree.space, integer(address), integer(output), u64(8192), attributes), Err)
+    given.outcome("refused" if refused else "mapped")
+    tree.requires_unchanged()
+    given.require(len(installed) == (0 if refused else 2), "both, or none")
+    for page, (_, found, at, last, level) in enumerate(installed):
+        given.require(z3.And(term(at) == address + page * 4096, term(level) == 3), "a page at the next address")
+        frames = [z3.Extract(47, 12, word & ~term(attributes)) for word in (term(last.raw), output + page * 4096)]
+        given.require(frames[0] == frames[1], "its output")
+        given.require(z3.And(term(found.slot) == z3.ZeroExt(55, z3.Extract(20, 12, address + page * 4096)), term(found.level) == 3), "in its slot")
+
+
+@theorem(tables.map_range, outcomes=("looked for tables", "refused at once"), trusts=(LOCKED,))
+def map_range_checks(given: Given) -> None:
+    """Any range that is not whole pages inside both address spaces is refused before anything is looked at."""
+    space, address, output, size = Space(), given.u64("address"), given.u64("output"), given.u64("size")
+    space.bits = given.u64("bits")
+    given.assume(z3.UGE(term(space.bits), 39), z3.ULE(term(space.bits), 48))
+    looked: list[Any] = []
+
+    def missing(*arguments: Any) -> Err:
+        looked.append(arguments)
+        return Err.EXISTS
+
+    given.replace(tables._tables_missing, missing)
+    given.require(isinstance(tables.map_range(space, address, output, size, u64(0)), Err), "an error is passed on")
+    given.outcome("looked for tables" if looked else "refused at once")
+    limit = z3.BitVecVal(1, 64) << term(space.bits)
+    inside = z3.And(z3.ULT(term(address), limit), z3.ULE(term(size), limit - term(address)))
+    fits = z3.And(z3.ULT(term(output), 1 << 48), z3.ULE(term(size), (1 << 48) - term(output)))
+    aligned = (term(address) | term(output) | term(size)) & 4095 == 0
+    given.require(z3.And(aligned, inside, fits) == bool(looked), "exactly what is allowed goes on")
+    if looked:
+        same = [term(got) == term(wanted) for got, wanted in zip(looked[0][1:], (address, output, size), strict=True)]
+        given.require(z3.And(same), "as it was asked for")
+
+
 @about(tables._unmap_slot, outcomes=("something", "nothing"), assumes=("tables.unmap_leaf",))
 def unmap_slot(given: Given) -> None:
     """The address behind the slot that was emptied, or was empty."""
@@ -238,8 +285,8 @@ def unmap_slot(given: Given) -> None:
     given.require(behind == (z3.LShR(term(address), low) + 1) << low, "the end of the slot")
 
 
-@theorem(tables.unmap_range, outcomes=("all", "a part", "refused"), assumes=("tables.unmap_slot", "tables.split"),
-         trusts=(LOCKED, "tables._splits_at: as many tables as the splits at both ends take (no theorem yet; ring 1's models test it)"))
+@theorem(tables.unmap_range, outcomes=("all", "a part", "refused"), assumes=("tables.unmap_slot", "tables.split_edge"),
+         trusts=(LOCKED, "tables.unmap_range: what is reserved for both ends is what both splits take (each count is proved, the sum is tested)"))
 def unmap_range(given: Given) -> None:
     """Slots are emptied one behind the other from the first address, none beyond the end; the result says how far; with Err nothing happens."""
     address, size, space = given.u64("address"), given.u64("size"), Space()
@@ -317,3 +364,50 @@ def vttbr_of(given: Given) -> None:
     tree = Map(given)
     expected = z3.Concat(term(tree.space.vmid), z3.Extract(47, 0, tree.entry(z3.ZeroExt(32, tree.root)) & ~z3.BitVecVal(3, 64)))
     given.require(term(tables.vttbr_of(tree.space).raw) == expected, "as VTTBR_EL2 wants it")
+
+
+@theorem(tables.leaf_level)
+def leaf_level(given: Given) -> None:
+    """The coarsest level from 1 whose slots are no longer than the range and start where both addresses do."""
+    address, output, size = given.u64("address"), given.u64("output"), given.u64("size")
+    given.assume(z3.UGE(term(size), 4096))
+    found = tables.leaf_level(address, output, size)
+
+    def fits(low: int) -> Formula:
+        return z3.And(z3.UGE(term(size), 1 << low), (term(address) | term(output)) & ((1 << low) - 1) == 0)
+
+    wanted = z3.If(fits(30), z3.BitVecVal(1, 64), z3.If(fits(21), z3.BitVecVal(2, 64), z3.BitVecVal(3, 64)))
+    given.require(term(found) == wanted, "the coarsest that fits")
+
+
+@about(tables._splits_at, tables._cuts)
+def splits_at(given: Given) -> None:
+    """One split for each level from the leaf's down at which the edge lies inside a slot, but for those that the other edge splits already."""
+    tree = Map(given)
+    edge, other = given.u64("edge"), given.u64("other edge")
+    found = term(tables._splits_at(tree.space, edge, other))
+    tree.requires_unchanged()
+    if not given.holds(z3.ULT(term(edge), z3.BitVecVal(1, 64) << tree.bits)):
+        given.require(found == 0, "nothing is split outside the address space")
+        return
+    walked = tables.walk(tree.space, edge)
+    splits: Term = z3.BitVecVal(0, 64)
+    if walked.descriptor.valid:
+        for level in range(int(walked.level), 3):
+            low = 12 + 9 * (3 - level)
+            inside = [term(at) & ((1 << low) - 1) != 0 for at in (edge, other)]
+            shared = z3.And(inside[1], z3.LShR(term(edge), low) == z3.LShR(term(other), low))
+            splits = splits + z3.If(z3.And(inside[0], z3.Not(shared)), z3.BitVecVal(1, 64), z3.BitVecVal(0, 64))
+    given.require(found == splits, "as many as there are levels to split")
+
+
+@theorem(tables._split_edge, assumes=("tables.splits_at", "tables.split"))
+def split_edge(given: Given) -> None:
+    """As many splits at the edge as `_splits_at` counts."""
+    space, edge, count = Space(), given.u64("edge"), given.one_of("splits", (0, 1, 2, 3))
+    done: list[Any] = []
+    given.replace(tables._splits_at, lambda asked, at, other: u64(count if other == 0 else 0))
+    given.replace(tables._split_once, lambda asked, at: done.append(at))
+    tables._split_edge(space, edge)
+    given.require(len(done) == count, "so many splits")
+    given.require(z3.And([term(at) == term(edge) for at in done]), "at the edge")
