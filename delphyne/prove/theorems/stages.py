@@ -146,7 +146,47 @@ def create_stage2(given: Given) -> None:
     given.require(space.regime is Regime.STAGE2 and space.pool is PoolName.GUESTS, "a stage 2 below which the named pool serves")
 
 
-@theorem(stage2.destroy, flush.stage2_all, outcomes=("ended", "refused"), assumes=("tables.is_empty", "tables.vttbr_of", "pages.free"),
+def _flushed(given: Given, operations: list[str], run: Any) -> list[Called]:
+    """`run` with arbitrary tables does just these operations, under the tables' VMID, which is current only for them."""
+    wanted, before = given.u64("tables"), z3.BitVec("register VTTBR_EL2", 64)
+    run(Vttbr.of(wanted))
+    seen = [event for event in events() if isinstance(event, Called)]
+    current = given.holds(before == term(wanted))
+    change = [] if current else ["msr VTTBR_EL2", "isb"]
+    given.require([event.name for event in seen] == ["dsb ishst", *change, *operations, *change], "these operations in this order")
+    if not current:
+        values = [event.argument for event in seen if event.name == "msr VTTBR_EL2"]
+        given.require(z3.And(values[0] == term(wanted), values[1] == before), "under this VMID, and then the one before")
+    return seen
+
+
+@theorem(flush.stage2_address, flush._enter, flush._leave)
+def flush_stage2(given: Given) -> None:
+    """DSB, TLBI by IPA, DSB, TLBI of combined entries, DSB, ISB, under the VMID of the tables (Arm ARM D8.16)."""
+    ipa = given.u64("ipa")
+    operations = ["tlbi ipas2e1is", "dsb ish", "tlbi vmalle1is", "dsb ish", "isb"]
+    seen = _flushed(given, operations, lambda wanted: flush.stage2_address(wanted, Ipa(ipa)))
+    by_address = [event.argument for event in seen if event.name == "tlbi ipas2e1is"]
+    given.require(by_address[0] == term(ipa), "for this address")
+
+
+@theorem(flush.stage2_all)
+def flush_all(given: Given) -> None:
+    """DSB, TLBI of the whole VMID, DSB, ISB, under the VMID of the tables."""
+    _flushed(given, ["tlbi vmalls12e1is", "dsb ish", "isb"], flush.stage2_all)
+
+
+@theorem(flush.el2_address)
+def flush_el2(given: Given) -> None:
+    """DSB, TLBI by address, DSB, ISB."""
+    va = given.u64("va")
+    flush.el2_address(Va(va))
+    seen = [event for event in events() if isinstance(event, Called)]
+    given.require([event.name for event in seen] == ["dsb ishst", "tlbi vae2is", "dsb ish", "isb"], "these operations in this order")
+    given.require(seen[1].argument == term(va), "for this address")
+
+
+@theorem(stage2.destroy, outcomes=("ended", "refused"), assumes=("tables.is_empty", "tables.vttbr_of", "pages.free"),
          bounds=("stage2.destroy: the start tables of a space are in use",))
 def destroy(given: Given) -> None:
     """An empty space is forgotten by the TLBs before its start tables are free; with Err nothing changes."""

@@ -14,7 +14,7 @@ import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import SLOTS, Descriptor
-from delphyne.el2.memory import flush, pages, tables
+from delphyne.el2.memory import pages, tables
 from delphyne.el2.memory.tables import Space
 from delphyne.lang import u64
 from delphyne.prove.loops import Rule
@@ -95,8 +95,8 @@ def alone(given: Given) -> None:
     given.require(z3.Or(company), "some other slot is not zero")
 
 
-@about(tables.unmap_leaf, tables._highest_alone, tables._dismantle, tables._clear, tables._flush, flush.el2_address, flush.stage2_address,
-       flush._enter, flush._leave, outcomes=("unmapped", "refused"), assumes=(*POOLS, "tables.alone"))
+@about(tables.unmap_leaf, tables._highest_alone, tables._dismantle, tables._clear, tables._flush, outcomes=("unmapped", "refused"),
+       assumes=(*POOLS, "tables.alone"))
 def unmap_leaf(given: Given) -> None:
     """The leaf that an address leads to is gone, from the TLBs too, with the tables that held nothing else; with Err nothing changes."""
     tree = Map(given)
