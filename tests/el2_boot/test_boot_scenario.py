@@ -378,6 +378,19 @@ def test_cleaning_touches_every_line_of_a_range(booted: tuple[Machine, SerialPor
     assert machine.events[-1].name == "dsb sy"
 
 
+def test_every_cpu_can_start_with_its_caches_off(booted: tuple[Machine, SerialPort, Firmware]) -> None:
+    """The one that booted too: the host may switch it off and on again, or suspend it."""
+    machine, _, _ = booted
+    machine.write_register("CTR_EL0", 4 << 16)
+    MACHINE.cpus[1], MACHINE.cpu_count = u64(1), u64(2)
+    before = len(machine.events)
+    cpus.prepare_others(MACHINE)
+    cleaned = {event.address for event in machine.events[before:] if event.name == "dc civac"}
+    for number in range(2):
+        start = int(address_of(CPUS.of(number)).raw)
+        assert set(range(start, start + int(cpus.START_BYTES), 64)) <= cleaned
+
+
 def test_the_report_waits_for_the_others_but_not_for_ever(booted: tuple[Machine, SerialPort, Firmware]) -> None:
     stop.STOPPED.add(u32(1), Order.RELAXED)
     assert int(stop.wait_for_stop(u32(1))) == 1

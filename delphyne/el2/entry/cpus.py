@@ -105,7 +105,8 @@ def start_others(machine: Machine) -> u64:
 
 @boot
 def prepare_others(machine: Machine) -> None:
-    """Makes every other CPU of the machine ready to be started, by whoever starts it."""
+    """Makes every CPU of the machine ready to be started, by whoever starts it: this one too may leave and come back."""
+    clean_range(address_of(CPUS.of(0)), START_BYTES)
     index = u64(1)
     for i in u64.range(machine.cpu_count):
         if machine.cpus[i] != CPUS.of(0).mpidr and index < machine.cpu_count:
