@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from delphyne.el2.arch.exception import AbortIss
 from delphyne.el2.arch.fdt import Region
+from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.entry import host
-from delphyne.lang import Pa, u64
+from delphyne.lang import Pa, u8, u64
+from delphyne.lang.machine import Machine
 
 RAM, RAM_END = 0x4000_0000, 0x4010_0800
 OWN, RESERVED = 0x4004_0000, 0x4008_0000
@@ -54,3 +57,22 @@ def layout() -> Iterator[None]:
 def test_only_whole_pages_that_el2_maps_are_read(at: int, size: int) -> None:
     seen = host.memory_from(Pa(u64(at)))
     assert (int(seen.base.raw), int(seen.size)) == (at, size)
+
+
+@pytest.mark.parametrize(("status", "is_looked_up"), [(4, True), (5, True), (6, True), (7, True), (0, False), (9, False), (0x15, False), (0x30, False)])
+def test_only_translation_faults_are_filled(monkeypatch: pytest.MonkeyPatch, status: int, is_looked_up: bool) -> None:
+    """An external abort on a walk, a TLB conflict: to try again would not end, and HPFAR_EL2 names no address."""
+    asked: list[u64] = []
+
+    def fill(ipa: u64) -> bool:
+        asked.append(ipa)
+        return True
+
+    monkeypatch.setattr(host, "_fill", fill)
+    with Machine(RAM, 0x10_0000, registers={"VBAR_EL1": 0x8000}) as machine:
+        frame = Frame()
+        frame.elr, frame.hpfar, frame.spsr = u64(0x1000), u64(0x0900_0000 >> 8), u64(5)
+        host.serve_abort(frame, AbortIss(fsc=u8(status)), False)
+        assert ([int(ipa) for ipa in asked] == [0x0900_0000]) is is_looked_up
+        assert int(frame.elr) == (0x1000 if is_looked_up else 0x8200)
+        assert (machine.read_register("ESR_EL1") == 0) is is_looked_up

@@ -86,6 +86,11 @@ class AbortIss(Bits64):
     isv: bool = bits(24)
 
 
+TRANSLATION_FAULT: Final = u8(0b000100)
+"""AbortIss.fsc without the level, FAULT_LEVEL."""
+FAULT_LEVEL: Final = u8(0b000011)
+
+
 class Spsr(Bits64):
     """SPSR_EL2 of an AArch64 state, and PSTATE as it is saved there."""
 

@@ -16,7 +16,7 @@ from typing import Final, Never
 from delphyne.el2.arch import fdt, fdt_edit, image, inject, modules
 from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
-from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Spsr
+from delphyne.el2.arch.exception import FAULT_LEVEL, MODE_EL1H, TRANSLATION_FAULT, AbortIss, Spsr
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
@@ -86,7 +86,7 @@ def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -
     kernel = host_modules.load(machine)
     file = host_modules.WANTED.modules.kernel
     with owned(file.base, file.size) as data:
-        _read_layout(data)
+        read_layout(data)
     placed = _place_tree(machine, blob, kernel, tree.total + TREE_GROWTH)
     if isinstance(placed, Err):
         return placed
@@ -98,7 +98,7 @@ def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -
 
 
 @boot
-def _read_layout(file: View[u8]) -> None:
+def read_layout(file: View[u8]) -> None:
     """The kernel's layouts and call numbers. Without them the host boots as well, and has no KVM."""
     known = layout.read(file, CHECKPOINTS[:], HOST.layout)
     if isinstance(known, Err):
@@ -236,9 +236,11 @@ def start_secondary(mine: Cpu) -> Never:
 
 
 def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
-    """A stage-2 fault of the host: a device it has not touched before is mapped, EL2's memory and what does not exist is an external abort."""
+    """A stage-2 fault of the host: a device it has not touched before is mapped, EL2's memory and what does not exist is an external abort.
+
+    Any other abort is the host's to hear of: HPFAR_EL2 does not say where it was, and trying again would not end."""
     ipa = (frame.hpfar >> 4) << 12
-    if own_end(ipa) is None:
+    if iss.fsc & ~FAULT_LEVEL == TRANSLATION_FAULT and own_end(ipa) is None:
         with HOST_LOCK:
             if _fill(ipa):
                 return
@@ -247,11 +249,14 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
 
 def memory_from(at: Pa) -> Hostile:
-    """The host's memory from `at` to the end of the next page, or of its own where the next is not the host's; nothing where neither is.
+    """The host's memory from `at` to the end of the next page, or of its own where the next is not the host's; nothing where neither is,
+    and nothing of a kernel that is not to hear of EL2.
 
     EL2 maps no reserved region and no part of a page at the end of a bank: to look there would be a fault of EL2 itself."""
     page = at.align_down(PAGE_SIZE)
     within = at - page
+    if not HOST.layout_known:
+        return Hostile(at, u64(0))
     if is_hosts(page, 2 * PAGE_SIZE):
         return Hostile(at, 2 * PAGE_SIZE - within)
     return Hostile(at, PAGE_SIZE - within) if is_hosts(page, PAGE_SIZE) else Hostile(at, u64(0))
