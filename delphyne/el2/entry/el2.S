@@ -190,15 +190,15 @@ function start
         mov     x0, x20
         mov     x1, x21
         cbnz    x26, 6f
-        msr     tpidr_el2, xzr
         bl      el2_main
         b       park
 6:      bl      el1_main
         b       park
 endfunction start
 
-// Every EL2 register that decides where an exception goes, before anything can raise one.
+// Every EL2 register that decides where an exception goes, before anything can raise one. The vectors park while TPIDR_EL2 names no Cpu.
 function prepare_el2
+        msr     tpidr_el2, xzr
         ldr     w0, =SCTLR_EL2_OFF
         msr     sctlr_el2, x0
         mov     x0, #HCR_RW
