@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from delphyne.el2.arch import el1
+from delphyne.el2.arch import el1, gic
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.el2.kvm.layout import Layout
@@ -154,10 +154,20 @@ def test_calls_of_kvm_need_a_layout(machine: Machine) -> None:
     assert int(called(0xC600_0002, numbers={2: Call.VCPU_RUN}).x[0]) == 2**64 - 1
 
 
+def test_a_host_that_wants_speculation_at_el2_hears_yes_and_gets_none(machine: Machine) -> None:
+    """DSSBS would let loads overtake stores at EL2, where the host has no say."""
+    machine.write_register("ID_AA64PFR1_EL1", 2 << 4)
+    machine.write_register("SCTLR_EL2", 0x30C5_183D)
+    assert int(called(0xC600_0001, numbers={1: Call.ENABLE_SSBS}).x[0]) == 0
+    assert machine.read_register("SCTLR_EL2") == 0x30C5_183D
+
+
 def test_the_interrupt_controller_is_described_only_where_it_has_registers(machine: Machine) -> None:
     numbers = {1: Call.VGIC_V3_GET_GIC_CONFIG, 2: Call.VGIC_V3_INIT_LRS}
     assert int(called(0xC600_0001, numbers=numbers).x[1]) == 0
     machine.write_register("ID_AA64PFR0_EL1", 1 << 24)
+    assert int(called(0xC600_0001, numbers=numbers).x[1]) == 0, "firmware keeps the registers from EL2"
+    gic.allow_el1()
     machine.write_register("ICH_VTR_EL2", 3)
     for number in range(16):
         machine.write_register(f"ICH_LR{number}_EL2", 7)
@@ -169,3 +179,15 @@ def test_the_interrupt_controller_is_described_only_where_it_has_registers(machi
 def test_a_restart_of_a_kernel_that_is_not_served_asks_no_mode(machine: Machine) -> None:
     called(1, 0x5480_0000, known=False)
     assert machine.read_register("HCR_EL2") & TVM == 0
+
+
+def test_an_interface_that_firmware_keeps_from_el2_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ICC_SRE_EL2.SRE reads 0 after it was written: an access to an ICH register would be undefined at EL2 itself."""
+    with Machine(0x4000_0000, 0x10_0000, registers={"ID_AA64PFR0_EL1": 1 << 24, "HCR_EL2": 1}) as machine:
+        written: list[str] = []
+        monkeypatch.setattr(machine, "write_register", lambda name, _: written.append(name))
+        numbers = {1: Call.VGIC_V3_GET_GIC_CONFIG, 2: Call.VGIC_V3_INIT_LRS}
+        gic.allow_el1()
+        assert int(called(0xC600_0001, numbers=numbers).x[1]) == 0
+        assert int(called(0xC600_0002, numbers=numbers).x[0]) == 0
+        assert written == ["ICC_SRE_EL2"]

@@ -16,7 +16,6 @@ class IdAa64pfr1(Bits64):
     """ID_AA64PFR1_EL1."""
 
     bt: u8 = bits(3, 0)
-    ssbs: u8 = bits(7, 4)
     mte: u8 = bits(11, 8)
     sme: u8 = bits(27, 24)
     csv2_frac: u8 = bits(35, 32)
@@ -116,11 +115,6 @@ def has_sve() -> bool:
 def has_sme() -> bool:
     """FEAT_SME."""
     return ID_AA64PFR1_EL1.read().sme != 0
-
-
-def has_ssbs() -> bool:
-    """PSTATE.SSBS, with its instructions."""
-    return ID_AA64PFR1_EL1.read().ssbs >= 2
 
 
 def has_profiling() -> bool:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The GICv3 CPU interface as far as EL2 itself must set it up (Arm GIC architecture specification IHI 0069, chapter 12).
 
-Called only where ID_AA64PFR0_EL1.GIC says that the registers exist. No lock: all of it is this CPU's own.
+Called only where `features.has_gic_registers` says that the registers exist; all but `allow_el1` only where `is_enabled`. No lock: all of it is this CPU's own.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch import features
 from delphyne.el2.arch.hypervisor import HCR_EL2
 from delphyne.lang import Bits64, SysReg, bits, isb, u8, u64
 
@@ -58,7 +59,13 @@ def allow_el1() -> None:
     """System-register access for EL2 and EL1, and no virtual interrupts (Linux Documentation/arm64/booting.rst, GICv3)."""
     ICC_SRE_EL2.write(IccSre(sre=True, dfb=True, dib=True, enable=True))
     isb()
-    ICH_HCR_EL2.write(u64(0))
+    if is_enabled():
+        ICH_HCR_EL2.write(u64(0))
+
+
+def is_enabled() -> bool:
+    """Whether EL2 may use these registers: firmware that serves a GICv2 keeps SRE at 0, and the ICH registers are then undefined."""
+    return features.has_gic_registers() and ICC_SRE_EL2.read().sre
 
 
 def describe() -> u64:

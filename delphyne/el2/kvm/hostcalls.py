@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import features, gic
+from delphyne.el2.arch import gic
+from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.exception import MODE_EL1H, Spsr
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.hypervisor import MDCR_EL2
-from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, SCTLR_EL2, Sctlr
+from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, Sctlr
 from delphyne.el2.kvm import host_state
 from delphyne.el2.kvm.layout import CALL_NUMBERS, Layout
 from delphyne.el2.kvm.names import Call
-from delphyne.lang import Level, isb, log, nospec, u64
+from delphyne.lang import Level, log, nospec, u64
 
 STUB_SET_VECTORS: Final = u64(0)
 STUB_SOFT_RESTART: Final = u64(1)
@@ -33,8 +34,6 @@ KVM_HYP_INIT: Final = u64(0)
 """__kvm_hyp_init, the one call that BTF does not number."""
 SUCCESS: Final = u64(0)
 NOT_SUPPORTED: Final = u64(0xFFFF_FFFF_FFFF_FFFF)
-SPECULATIVE_STORE_SAFE: Final = u64(1 << 44)
-"""SCTLR_EL2.DSSBS."""
 
 
 def serve(frame: Frame, layout: Layout, known: bool) -> None:
@@ -71,6 +70,7 @@ def _restart(frame: Frame, known: bool) -> None:
     """The next kernel, or what leads to it, begins at x1 with x2 to x4 as its first arguments, its MMU off; it will ask for its mode again."""
     SCTLR_EL1.write(Sctlr.of(SCTLR_EL1_RES1))
     host_state.await_boot_mode(known)
+    CPUS.mine().restarted = True
     frame.elr = frame.x[1]
     frame.spsr = Spsr(mode=MODE_EL1H, debug_masked=True, serror_masked=True, irq_masked=True, fiq_masked=True).raw
     frame.x[0] = frame.x[2]
@@ -85,16 +85,14 @@ def _serve_call(frame: Frame, call: Call) -> None:
         case Call.GET_MDCR_EL2:
             _answer(frame, MDCR_EL2.read().raw)
         case Call.ENABLE_SSBS:
-            if features.has_ssbs():
-                SCTLR_EL2.write(Sctlr.of(SCTLR_EL2.read().raw | SPECULATIVE_STORE_SAFE))
-                isb()
+            # Stores that loads may overtake at EL2 are a risk of EL2's and its guests', and not the host's to take.
             _answer(frame, u64(0))
         case Call.VGIC_V3_INIT_LRS:
-            if features.has_gic_registers():
+            if gic.is_enabled():
                 gic.clear_list_registers()
             _answer(frame, u64(0))
         case Call.VGIC_V3_GET_GIC_CONFIG:
-            _answer(frame, gic.describe() if features.has_gic_registers() else u64(0))
+            _answer(frame, gic.describe() if gic.is_enabled() else u64(0))
         case _:
             _refuse(frame)
 
