@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from hostile_host import Layout, layout
 
 from delphyne.board import host
 from delphyne.compiler.back.image import Built
@@ -12,3 +13,8 @@ from delphyne.compiler.back.image import Built
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return host.build(tmp_path_factory.mktemp("image"), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def places(built: Built) -> Layout:
+    return layout(built)

@@ -52,14 +52,25 @@ class Layout:
 
 
 def layout(built: Built) -> Layout:
-    """From the linked file and the rule by which EL2 takes the top of RAM; `Seen.check` holds it against what EL2 says."""
+    """From the linked file, and from what EL2 says on a short boot of the same machine. `Seen.check` holds it against the boot under attack."""
+    line = host.command(host.Host(machine=machine("cortex-a57", 2)), built.image)
+    console = qemu.run_command(line, timeout=60.0, until="the host begins").console
+    tables_at = re.search(r"tables at (0x[0-9a-f]+)", console)
+    frames = re.search(r"frame table in use: (\d+) KiB", console)
+    assert tables_at is not None, console
+    assert frames is not None, console
+    base = int(tables_at[1], 16)
+    end = base + int(own_map.table_bytes()) + int(frames[1]) * 1024
+    assert end <= RAM_AT + (RAM_MIB << 20), console
     with built.elf.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")
         symbols = {name: table.get_symbol_by_name(name)[0]["st_value"] for name in ("__image_end", "__rodata_end")}
-    image = range(qemu.VIRT_IMAGE_BASE, qemu.VIRT_IMAGE_BASE + (symbols["__image_end"] + PAGE - 1) // PAGE * PAGE)
-    own = int(own_map.own_bytes())
-    base = (RAM_AT + (RAM_MIB << 20) - own) & -int(own_map.TABLES_ALIGNMENT)
-    return Layout(image, range(base, base + own), symbols["__rodata_end"])
+    image_end = (qemu.VIRT_IMAGE_BASE + symbols["__image_end"] + PAGE - 1) // PAGE * PAGE
+    return Layout(range(qemu.VIRT_IMAGE_BASE, image_end), range(base, end), symbols["__rodata_end"])
+
+
+def machine(cpu: str, cpus: int, *, gic: int = 3, extra: tuple[str, ...] = ()) -> qemu.Machine:
+    return qemu.Machine(cpu=cpu, cpus=cpus, memory=RAM_MIB, gic=gic, extra=extra)
 
 
 @dataclass(frozen=True)
@@ -108,15 +119,15 @@ def _stored(ram: mmap.mmap, page: int) -> bool:
     return int.from_bytes(ram[at : at + 8], "little") == mark(page)
 
 
-def attack(built: Built, folder: Path, kernel: str, cpu: str, cpus: int, script: str, *, gic: int = 3) -> Seen:
+def attack(built: Built, places: Layout, folder: Path, kernel: str, cpu: str, cpus: int, script: str, *, gic: int = 3) -> Seen:
     """Boots the host and runs `script`, in which `try ATTACK ..` tells the module what to do."""
     memory = folder / "memory"
     backed = ("-object", f"memory-backend-file,id=ram,size={RAM_MIB}M,mem-path={memory},share=on", "-machine", "memory-backend=ram")
-    machine = qemu.Machine(cpu=cpu, cpus=cpus, memory=RAM_MIB, gic=gic, extra=backed)
     files = (("hostile.ko", kmodule.build("hostile", kernel).read_bytes()),)
-    done = host.run(host.Host(kernel=kernel, machine=machine, script=PREPARE + script + FINISH, files=files), built.image, timeout=120.0)
+    started = host.Host(kernel=kernel, machine=machine(cpu, cpus, gic=gic, extra=backed), script=PREPARE + script + FINISH, files=files)
+    done = host.run(started, built.image, timeout=120.0)
     assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console}\n{done.complaint}"
-    seen = Seen(done.console, memory, layout(built), built)
+    seen = Seen(done.console, memory, places, built)
     seen.check()
     return seen
 

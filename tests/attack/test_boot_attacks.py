@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hostile_host import PAGE, attack, by_page, layout
+from hostile_host import PAGE, Layout, attack, by_page
 
 from delphyne.compiler.back.image import Built
 
@@ -28,16 +28,15 @@ def _all_of(places: range) -> str:
     return f"{places.start:x} {len(places) // PAGE:x}"
 
 
-def test_every_page_of_el2_is_read_written_and_executed(built: Built, tmp_path: Path) -> None:
+def test_every_page_of_el2_is_read_written_and_executed(built: Built, places: Layout, tmp_path: Path) -> None:
     """H4, by the host's kernel and by its root: a fault each, a line of EL2's each, nothing else."""
-    places = layout(built)
     ways = "".join(f"try {way} {_all_of(part)}\n" for way in ("load", "store", "exec") for part in (places.image, places.tables))
     first, last = places.image.start, places.tables.stop - PAGE
     more = ("pair", "exclusive", "zero", "span", "walk", "root", "probe")
     ways += "".join(f"try {way} {page:x} 1\n" for way in more for page in (first, last))
     root = f"for page in {first:#x} {last:#x}; do devmem $page; devmem $page 32 1; echo devmem $?; done\n"
     own = "try own\ntry registers\n"
-    seen = attack(built, tmp_path, "6.1", "cortex-a57", 2, own + ways + root)
+    seen = attack(built, places, tmp_path, "6.1", "cortex-a57", 2, own + ways + root)
     console = seen.console
 
     for way in ("load", "store", "exec"):
@@ -74,14 +73,13 @@ STUB_CALLS = {0, 2}
 KVM_CALLS = set(range(0xC600_0000, 0xC600_0020))
 
 
-def test_calls_of_any_number_from_every_cpu_at_once(built: Built, tmp_path: Path) -> None:
+def test_calls_of_any_number_from_every_cpu_at_once(built: Built, places: Layout, tmp_path: Path) -> None:
     """H2 and H35: thousands of firmware and host calls that mean nothing, __kvm_hyp_init with lies, and stage 2 holds as before."""
-    places = layout(built)
     first = places.image.start
     storms = "".join(f"try storm {kind} {seed:x} {count:x}\n" for seed in (1, 2) for kind, count in (("smc", 2000), ("hvc", 1000)))
     init = f"try init {first:x}\n"
     after = f"try all-load {first:x} 10\ntry store {places.tables.start:x} 4\n"
-    seen = attack(built, tmp_path, "6.12", "neoverse-n1", 4, storms + init + after + "try hvc c6000001\n" + "cpu=/sys/devices/system/cpu\n"
+    seen = attack(built, places, tmp_path, "6.12", "neoverse-n1", 4, storms + init + after + "try hvc c6000001\n" + "cpu=/sys/devices/system/cpu\n"
                   "echo 0 > $cpu/cpu3/online; echo 1 > $cpu/cpu3/online && echo initialised again\n")
     console = seen.console
     pattern = r"hostile: storm (smc|hvc) cpu \d: made (\d+) unsupported (\d+) stub-errors (\d+) invalid (\d+) raised (\d+) answered (\d+)"
@@ -103,9 +101,8 @@ def test_calls_of_any_number_from_every_cpu_at_once(built: Built, tmp_path: Path
     assert "initialised again" in console, console
 
 
-def test_a_cpu_started_by_the_host_itself_is_under_el2(built: Built, tmp_path: Path) -> None:
+def test_a_cpu_started_by_the_host_itself_is_under_el2(built: Built, places: Layout, tmp_path: Path) -> None:
     """H1 and H3: own entry points for CPU_ON and for both suspends, entries in EL2's memory and outside RAM, CPU 0 off and on again."""
-    places = layout(built)
     first = places.image.start
     script = f"""
 cpu=/sys/devices/system/cpu
@@ -125,7 +122,7 @@ try smc c4000003 0 {first:x}
 try smc c4000003 5 {first:x}
 nproc
 """
-    seen = attack(built, tmp_path, "6.1", "cortex-a72", 4, script, gic=2)
+    seen = attack(built, places, tmp_path, "6.1", "cortex-a72", 4, script, gic=2)
     console = seen.console
     expected = f"answer 0 finished 1 level 1 mmu 0 mpidr 1 load {ABORT:x} hcr {UNDEFINED:x}"
     assert seen.lines("start ") == [f"start 1: {expected}"] * 2, console
