@@ -18,6 +18,7 @@ class SerialPort:
         self.kind, self.busy, self.shift, self.wide = kind, busy, shift, wide
         self.left = busy
         self.sent = b""
+        self.polls = 0
         self.control = 0x128
         """The Cadence control register after reset: both directions off."""
 
@@ -31,6 +32,7 @@ class SerialPort:
             UartKind.IMX: (0xB4, 1 << 4, False),
         }[self.kind]
         assert (offset, size) == (status, 4 if self.wide else 1)
+        self.polls += 1
         ready = self.left == 0
         self.left = max(self.left - 1, 0)
         return bit if ready is means_ready else 0

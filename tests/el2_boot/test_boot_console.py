@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from fdt_writer import Dt, board, view, write
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.uart import Uart, UartKind
 from delphyne.el2.control import console, log
 from delphyne.el2.control.log import HEAD, RECORDS, read_record, record, render
-from delphyne.lang import Array, Level, Order, Pa, text, u8, u32, u64
+from delphyne.lang import Array, Level, Order, Pa, text, u8, u32, u64, wipe
 from delphyne.lang.machine import Machine
 from delphyne.lang.messages import FORMATS
 
@@ -96,21 +98,59 @@ def test_an_old_16550_has_bytes_at_a_distance() -> None:
     with Machine() as machine:
         port = SerialPort(UartKind.NS16550, busy=1, shift=2, wide=False)
         machine.add_device(BASE, 0x1000, port)
-        uart.put(Uart(UartKind.NS16550, Pa(u64(BASE)), u64(2), False), u8(0x41))
+        assert uart.put(Uart(UartKind.NS16550, Pa(u64(BASE)), u64(2), False), u8(0x41), u64(9)) == 8
         assert port.sent == b"A"
 
 
-def test_a_port_that_never_is_ready_costs_a_byte_and_not_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uart, "POLL_LIMIT", u64(50))
+@pytest.fixture
+def unhurried() -> Iterator[None]:
+    yield
+    wipe(console.HURRIED)
+
+
+def test_a_port_that_never_is_ready_costs_a_line_and_not_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "LINE_POLLS", u64(50))
     with Machine() as machine:
         port = console_on(machine, busy=10**9)
+        console.begin_line()
         console.put_text(text(b"lost"))
-        assert port.sent == b""
+        assert (port.sent, port.polls) == (b"", 50 + len("lost"))
+
+
+def test_a_host_cannot_make_a_line_wait_for_long(unhurried: None) -> None:
+    """It owns the port too, and may turn it off: every call that it makes in vain writes a line, with interrupts masked."""
+    with Machine() as machine:
+        port = console_on(machine, busy=10**9)
+        console.hurry()
+        for _ in range(2):
+            port.polls = 0
+            console.begin_line()
+            console.put_text(text(b"lost"))
+            assert port.polls == int(console.HOST_LINE_POLLS) + len("lost")
+
+
+def test_a_line_in_a_hurry_is_whole_where_the_port_keeps_up(unhurried: None) -> None:
+    with Machine() as machine:
+        port = console_on(machine, busy=3)
+        console.hurry()
+        console.begin_line()
+        console.put_text(text(b"a host call\n"))
+        assert port.text == "a host call\n"
+
+
+def test_a_report_has_time_even_after_a_line_that_had_none(unhurried: None) -> None:
+    with Machine() as machine:
+        console.hurry()
+        port = console_on(machine, busy=int(console.HOST_LINE_POLLS) + 1)
+        console.put_text(text(b"ab"))
+        console.begin_report()
+        console.put_text(text(b"cd"))
+        assert port.text == "bcd"
 
 
 def test_without_a_port_nothing_is_touched() -> None:
     with Machine():
-        uart.put(Uart(UartKind.NONE, Pa(u64(0)), u64(0), False), u8(0x41))
+        uart.put(Uart(UartKind.NONE, Pa(u64(0)), u64(0), False), u8(0x41), u64(1))
 
 
 SPECS = ["", ":x", ":#x", ":08x", ":016x", ":#010x", ":3", ":05"]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The GICv3 CPU interface as far as EL2 itself must set it up (Arm GIC architecture specification IHI 0069, chapter 12).
 
-Called only where `features.has_gic_registers` says that the registers exist; all but `allow_el1` only where `is_enabled`. No lock: all of it is this CPU's own.
+Called only where `features.has_gic_registers` says that the registers exist; all but `allow_el1` only where `is_enabled`. No lock: all of it
+is this CPU's own.
 """
 
 from __future__ import annotations

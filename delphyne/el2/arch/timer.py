@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import SysReg, isb, u64
+from delphyne.lang import SysReg, isb, u64, wrap_sub
 
 CNTPCT_EL0: Final = SysReg(u64, "CNTPCT_EL0", 3, 3, 14, 0, 1)
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
@@ -29,5 +29,5 @@ def ticks(milliseconds: u64) -> u64:
 
 
 def has_passed(start: u64, duration: u64) -> bool:
-    """Whether `duration` steps have passed since the counter read `start`."""
-    return now() - start >= duration
+    """Whether `duration` steps have passed since the counter read `start`; also where it runs backwards, as on a few processors with errata."""
+    return wrap_sub(now(), start) >= duration

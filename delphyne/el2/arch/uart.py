@@ -2,7 +2,8 @@
 """Serial ports that firmware has set up already, for output: PL011, 8250 and 16550, Cadence, i.MX.
 
 A port is chosen by `compatible`; a tree that names none leaves EL2 without a console, which is no error. A port that does not take a byte
-within POLL_LIMIT polls loses it: a console may never hang EL2. No lock here: control/log.py has the console's; the crash path uses none.
+within the polls that the caller allows loses it: a console may never hang EL2. No lock here: control/log.py has the console's; the crash path
+uses none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import Final
 from delphyne.el2.arch import fdt
 from delphyne.el2.arch.err import Err
 from delphyne.lang import Enum8, Pa, View, mmio_read8, mmio_read32, mmio_write8, mmio_write32, text, u8, u32, u64, value
-
-POLL_LIMIT: Final = u64(1_000_000)
 
 PL011_DR: Final = u64(0x00)
 PL011_FR: Final = u64(0x18)
@@ -179,14 +178,19 @@ def enable(port: Uart) -> None:
             mmio_write32(port.base + CADENCE_CR, (control & ~CADENCE_CR_TX_DIS) | CADENCE_CR_TX_EN)
 
 
-def put(port: Uart, byte: u8) -> None:
-    """Sends one byte, which is lost where there is no port or it takes none within POLL_LIMIT polls."""
+def put(port: Uart, byte: u8, polls: u64) -> u64:
+    """Sends one byte and returns what is left of `polls`, by which it waits for the port after it has looked once.
+
+    The byte is lost where there is no port or where none are left."""
     if port.kind is UartKind.NONE:
-        return
-    for _ in u64.range(POLL_LIMIT):
-        if _is_ready(port):
-            _send(port, byte)
-            return
+        return polls
+    left = polls
+    while not _is_ready(port):
+        if left == 0:
+            return left
+        left -= 1
+    _send(port, byte)
+    return left
 
 
 def _send(port: Uart, byte: u8) -> None:

@@ -67,6 +67,8 @@ def show_text(data: View[u8]) -> None:
 
 
 def _show_name(mine: u64) -> None:
+    """The start of a line: who speaks."""
+    console.begin_line()
     console.put_text(text(b"delphyne/"))
     console.put_decimal(mine, u64(1))
     console.put_text(text(b": "))

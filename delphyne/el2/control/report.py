@@ -113,6 +113,7 @@ def _begin() -> None:
     """Stops the others and starts the report on a line of its own; a CPU that fails second says nothing."""
     if not stop.begin_stop():
         stop.stopped()
+    console.begin_report()
     console.put_text(text(b"\n*** delphyne stopped on CPU "))
     console.put_decimal(cpu.CPUS.mine().index, u64(1))
     console.put_text(text(b": "))

@@ -21,6 +21,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
 from delphyne.el2.arch.translation import VTCR_EL2
+from delphyne.el2.control import console
 from delphyne.el2.entry import cpus, firmware, host_modules, own_map
 from delphyne.el2.kvm import host_state, layout
 from delphyne.el2.memory import pages, stage2, tables
@@ -226,6 +227,7 @@ def start() -> Never:
     _adopt()
     kernel = host_modules.WANTED.modules.kernel
     log(Level.INFO, f"the host begins at {kernel.base:#x}, its device tree at {HOST.tree_at:#x}")
+    console.hurry()
     _begin(kernel.base.raw, HOST.tree_at.raw)
 
 
