@@ -59,7 +59,10 @@ def test_only_whole_pages_that_el2_maps_are_read(at: int, size: int) -> None:
     assert (int(seen.base.raw), int(seen.size)) == (at, size)
 
 
-@pytest.mark.parametrize(("status", "is_looked_up"), [(4, True), (5, True), (6, True), (7, True), (0, False), (9, False), (0x15, False), (0x30, False)])
+STATUSES = [(4, True), (5, True), (6, True), (7, True), (0, False), (9, False), (0x15, False), (0x30, False)]
+
+
+@pytest.mark.parametrize(("status", "is_looked_up"), STATUSES)
 def test_only_translation_faults_are_filled(monkeypatch: pytest.MonkeyPatch, status: int, is_looked_up: bool) -> None:
     """An external abort on a walk, a TLB conflict: to try again would not end, and HPFAR_EL2 names no address."""
     asked: list[u64] = []
