@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import pytest
 import subject_bank as subject
 
+from delphyne.el2.memory import tables
 from delphyne.prove.command import load, prove_all
+from delphyne.prove.engine import Verdict, prove
 from delphyne.prove.killing import all_mutants, judge, read_justifications, selection
 from delphyne.prove.mutate import functions_of, mutants_of
 
@@ -63,3 +66,28 @@ def test_every_justification_names_a_mutant_and_says_why() -> None:
     for name, why in read_justifications().items():
         assert name in known
         assert len(why) > 20
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "theorem", "what"),
+    [
+        ("unmap_leaf", "drop `_flush(space, address)`", "tables.unmap_leaf", "a table is freed only when no processor walks it"),
+        ("_split_once", "drop `_flush(space, address)`", "tables.split", "nothing is put in a place before its old translation is forgotten"),
+        ("_split_once", "drop `_clear(block.table, block.slot)`", "tables.split", "a live descriptor changes only its permissions"),
+        ("map_leaf", "level - found.level: Add", "tables.map_leaf", "nothing stays reserved"),
+    ],
+)
+def test_a_wrong_table_operation_fails_in_plain_cpython_too(function: str, change: str, theorem: str, what: str) -> None:
+    mutant = next(mutant for mutant in mutants_of(tables) if mutant.function.endswith(f":{function}") and mutant.change == change)
+    subject_function = functions_of(tables)[function]
+    original = subject_function.__code__
+    try:
+        subject_function.__code__ = mutant.code
+        result = prove(load()[theorem])
+    finally:
+        subject_function.__code__ = original
+    assert result.verdict is Verdict.REFUTED
+    assert what in result.detail
+    assert result.counterexample is not None
+    assert result.counterexample.events
+    assert result.counterexample.replayed == result.detail

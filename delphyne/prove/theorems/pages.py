@@ -254,6 +254,10 @@ def attach(given: Given) -> None:
     given.require(fits == done, "refused exactly if it does not fit")
     for table in tables:
         given.require(table.length is None if not done else term(table.length) == term(count), "attached with this length, or not")
+    if done:
+        starts = (term(base), term(bookkeeping), term(bookkeeping) + 4 * term(count))
+        lying = z3.And([term(table.address) == start for table, start in zip(tables, starts, strict=True)])
+        given.require(lying, "pages, ORDER and PLACE lie where they were given room, one behind the other")
     given.require(z3.Implies(z3.And(done, z3.ULT(z3.LShR(at, 9), term(count))), cells(at) == 0), "every page is zero")
     given.require(term(region.base) == term(base) if done else region.base.raw == 0, "the base is kept")
 
