@@ -50,7 +50,8 @@ def _needed(root: Path, path: str) -> list[str]:
                 wanted.append(segment.get_interp_name().lstrip("/"))
         dynamic = elf.get_section_by_name(".dynamic")
         if isinstance(dynamic, DynamicSection):
-            wanted += [_library(root, tag.needed) for tag in dynamic.iter_tags("DT_NEEDED")]
+            names = elf.get_section(dynamic["sh_link"])
+            wanted += [_library(root, names.get_string(tag.entry.d_val)) for tag in dynamic.iter_tags("DT_NEEDED")]
     return wanted
 
 

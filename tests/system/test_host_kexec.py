@@ -40,6 +40,9 @@ def _second_boot(image: Path, host: Host) -> str:
     assert "started at EL2" in report, done.console
     assert "mode initialized successfully" in report, done.console
     assert "No such file" not in report, done.console
+    second = done.console.rpartition("Booting Linux")[2]
+    assert "is not served" not in second, done.console
+    assert "the next kernel begins at 0x" in done.console, done.console
     return report
 
 

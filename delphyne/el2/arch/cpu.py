@@ -51,6 +51,8 @@ class Cpu:
     host_entry: u64
     """Where the host wants this CPU to begin, physical, and what it wants in x0 there."""
     host_context: u64
+    restarted: bool
+    """Whether the host's kernel on this CPU is about to be another one, which has not been looked at yet (kexec)."""
     simd: SimdArea
 
 

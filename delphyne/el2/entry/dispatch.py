@@ -12,7 +12,7 @@ from delphyne.el2.arch.el1 import SystemIss
 from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame, Vector
 from delphyne.el2.control import stop
-from delphyne.el2.entry import demo, firmware, host, vendor
+from delphyne.el2.entry import demo, firmware, host, next_kernel, vendor
 from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
@@ -27,6 +27,8 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         return
     syndrome = Esr.of(frame.esr)
     if host.is_prepared():
+        if syndrome.ec == ExceptionClass.SYS64.raw:
+            next_kernel.look(frame)
         _serve_host(frame, syndrome)
     elif syndrome.ec == ExceptionClass.HVC64.raw:
         demo.serve_call(frame)

@@ -171,3 +171,11 @@ def index_of(target: u64) -> u64 | None:
         if cpu.stack_top != 0 and cpu.mpidr == target:
             return index
     return None
+
+
+def others_are_off(index: u64) -> bool:
+    """Whether the host has every CPU but this one switched off."""
+    for other in u64.range(CPUS.length):
+        if other != index and CPUS.of(other).power.load(Order.ACQUIRE) != POWER_OFF:
+            return False
+    return True

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host that begins on the simulated machine: its map, its faults, its restart into another kernel."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+import pytest
+import test_boot_scenario as scenario
+from fdt_writer import Dt, board, cells64, write
+
+from delphyne.el2.arch import image
+from delphyne.el2.arch.cpu import CPUS
+from delphyne.el2.arch.frame import Frame
+from delphyne.el2.entry import dispatch, firmware, host, host_modules, next_kernel, own_map
+from delphyne.el2.kvm import layout
+from delphyne.el2.memory import pages
+from delphyne.lang import Order, Pa, u64, wipe
+from delphyne.lang.machine import Access, GuestFault, Machine
+
+booted = scenario.booted
+Booted = tuple[Machine, scenario.SerialPort, scenario.Firmware]
+RAM, RAM_BYTES, DEVICE = scenario.RAM, scenario.RAM_BYTES, scenario.UART_AT
+KERNEL_AT, NEXT_AT = 0x4280_0000, 0x4300_0000
+RESERVED = 0x4180_0000
+
+
+def arm_image(size: int) -> bytes:
+    return bytes(16) + struct.pack("<QQ", size, 0xA) + bytes(24) + b"ARM\x64" + bytes(4036)
+
+
+def start(machine: Machine) -> Frame:
+    """Boots a host without BTF; its first state."""
+    for static in (host.HOST_SPACE, host_modules.WANTED):
+        wipe(static)
+    machine.memory.write(KERNEL_AT, arm_image(0x10_0000))
+    root = board(cells64(RAM, RAM_BYTES))
+    node = Dt({"compatible": ["multiboot,kernel", "multiboot,module"], "reg": cells64(KERNEL_AT, 4096), "bootargs": "quiet"})
+    root.children["chosen"].children = {"module@1": node}
+    return scenario.boot(machine, write(root, [(RESERVED, 0x1000)]))
+
+
+def mapped(machine: Machine, at: int, access: Access = Access.WRITE) -> bool:
+    try:
+        return machine.stage2_translate(at, access) == at
+    except GuestFault:
+        return False
+
+
+def abort(at: int, fsc: int = 0x05, instruction: bool = False) -> Frame:
+    frame = Frame()
+    frame.esr = u64((0x20 if instruction else 0x24) << 26 | 1 << 25 | fsc)
+    frame.hpfar, frame.far, frame.elr, frame.spsr = u64(at >> 12 << 4), u64(at), u64(KERNEL_AT), u64(0x3C5)
+    dispatch.el2_lower(frame, u64(0))
+    return frame
+
+
+def test_a_host_begins_at_its_kernel_with_its_own_tree(booted: Booted) -> None:
+    machine, _, firmware_calls = booted
+    frame = start(machine)
+    assert (int(frame.elr), int(frame.spsr)) == (KERNEL_AT, 0x3C5)
+    assert int(frame.x[0]) == int(host.HOST.tree_at.raw)
+    assert machine.memory.read(int(frame.x[0]), 4) == b"\xd0\x0d\xfe\xed"
+    assert any("it boots without /dev/kvm" in line for line in scenario.said(machine))
+    assert firmware_calls.calls == [], "the other CPUs are the host's to start"
+    assert not machine.read_register("HCR_EL2") & 1 << 26, "a kernel that is not served is not asked"
+
+
+def test_all_ram_but_el2s_is_mapped_before_the_first_instruction(booted: Booted) -> None:
+    machine, _, _ = booted
+    start(machine)
+    own = [(int(image.image_start().raw), int(image.image_end().raw)), (int(pages.REGION.base.raw), int(pages.REGION.base.raw + own_map.own_bytes()))]
+    for at in range(RAM, RAM + RAM_BYTES, 0x1_0000):
+        inside = any(first <= at < last for first, last in own)
+        for access in (Access.READ, Access.WRITE, Access.EXECUTE):
+            assert mapped(machine, at, access) is not inside, hex(at)
+    for first, last in own:
+        assert mapped(machine, first - 1) or first == RAM
+        assert not mapped(machine, last - 1)
+
+
+def test_a_device_is_mapped_when_it_is_touched(booted: Booted) -> None:
+    machine, _, _ = booted
+    start(machine)
+    assert not mapped(machine, DEVICE)
+    frame = abort(DEVICE)
+    assert int(frame.elr) == KERNEL_AT, "the access is made again"
+    assert mapped(machine, DEVICE)
+    assert int(abort(DEVICE).elr) == KERNEL_AT, "another CPU was faster"
+
+
+def test_el2s_memory_is_an_external_abort(booted: Booted) -> None:
+    machine, _, _ = booted
+    start(machine)
+    machine.write_register("VBAR_EL1", 0x8_0000)
+    for at, instruction in itertools.product((int(image.image_start().raw), int(pages.REGION.base.raw)), (False, True)):
+        frame = abort(at, instruction=instruction)
+        assert int(frame.elr) == 0x8_0200
+        assert machine.read_register("ESR_EL1") == (0x21 if instruction else 0x25) << 26 | 1 << 25 | 0x10
+        assert machine.read_register("FAR_EL1") == at
+        assert not mapped(machine, at)
+        assert f"touches {at:#x}, which is not its own" in scenario.said(machine)[-1]
+
+
+def test_whose_memory_is_whose(booted: Booted) -> None:
+    start(booted[0])
+    last = RAM + RAM_BYTES - 8
+    theirs = [(RAM, 8), (last, 8), (RESERVED - 1, 1), (RESERVED + 0x1000, 1)]
+    others = [(RAM, 0), (RAM - 1, 2), (last, 9), (RESERVED + 0xFFF, 1), (RESERVED - 1, 2), (2**64 - 1, 2), (int(pages.REGION.base.raw) - 1, 2)]
+    assert [host.is_hosts(Pa(u64(at)), u64(size)) for at, size in theirs] == [True] * len(theirs)
+    assert [host.is_hosts(Pa(u64(at)), u64(size)) for at, size in others] == [False] * len(others)
+
+
+@pytest.fixture
+def restarted(booted: Booted, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A host whose kernel could be read, just restarted; the sizes of the images that were read since."""
+    machine, _, _ = booted
+    start(machine)
+    read: list[int] = []
+
+    def reader(file: object, checkpoints: object, found: object) -> None:
+        read.append(int(file.length))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(layout, "read", reader)
+    monkeypatch.setattr(layout, "is_complete", lambda found: True)
+    host.HOST.layout_known = True
+    CPUS.of(0).restarted = True
+    machine.memory.write(NEXT_AT, arm_image(0x20_0000))
+    return read
+
+
+def running(at: int) -> None:
+    frame = Frame()
+    frame.elr = u64(at)
+    next_kernel.look(frame)
+
+
+def test_the_next_kernel_is_read_once(restarted: list[int]) -> None:
+    running(0x4200_0000)
+    assert (restarted, CPUS.of(0).restarted) == ([], True), "not a kernel yet"
+    running(NEXT_AT + 0x1F_FFFC)
+    assert (restarted, CPUS.of(0).restarted, host.HOST.layout_known) == ([0x20_0000], False, True)
+    running(NEXT_AT)
+    assert restarted == [0x20_0000]
+
+
+def test_while_other_cpus_run_it_is_not_read(restarted: list[int]) -> None:
+    CPUS.of(1).power.store(firmware.POWER_ON, Order.RELEASE)
+    running(NEXT_AT + 8)
+    assert (restarted, host.HOST.layout_known) == ([], False)
+    assert int(host.memory_from(Pa(u64(NEXT_AT))).size) == 0
+
+
+def test_code_that_is_in_no_image_is_left(restarted: list[int]) -> None:
+    for at in (0, 8, 2**64 - 4, RAM - 4, DEVICE, 0x4020_0000, RAM + RAM_BYTES):
+        running(at)
+    assert restarted == []
+    assert host.HOST.layout_known
