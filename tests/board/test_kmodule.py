@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be wrong before a module is built, each in one line; that modules build and load is seen by tests/attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from delphyne.board import kmodule
+from delphyne.board.debian import PackageError
+from delphyne.board.qemu import BoardError
+
+
+@pytest.mark.parametrize(("base", "package"), [("6.1.0-56", "6.1"), ("6.12.117+deb12", "6.12.117+deb12"), ("6.1.0-100", "6.1")])
+def test_kbuild_is_found_as_debian_names_it(base: str, package: str) -> None:
+    assert kmodule._kbuild_version(base) == package
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    with pytest.raises(BoardError, match=r"^there is no module source modules/absent/absent\.c$"):
+        kmodule.build("absent", "6.1")
+
+
+def test_a_missing_tool_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PackageError, match=r"^no program 'aarch64-linux-gnu-gcc' on this machine \(package gcc-aarch64-linux-gnu\)$"):
+        kmodule.build("hostile", "6.1")
+
+
+def test_only_debian_kernels_have_headers(tmp_path: Path) -> None:
+    kernel = tmp_path / "Image"
+    kernel.write_bytes(b"")
+    with pytest.raises(BoardError, match="Debian's arm64 kernels only") as refused:
+        kmodule.kernel_version(str(kernel))
+    assert "\n" not in str(refused.value)
