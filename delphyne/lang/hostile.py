@@ -3,6 +3,9 @@
 
 Written in the language itself. Nothing refers into hostile memory: it is read once, copied in or copied out. What is read once is tainted
 until it was compared with a limit, and the limit holds under speculation too.
+
+A copy in ends with a barrier: LLVM would otherwise read hostile memory again in place of a copy of the copy, and what was checked would not be
+what is used.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from delphyne.lang.address import Pa
 from delphyne.lang.arrays import Slice, View
 from delphyne.lang.atomics import AtomicU32, AtomicU64, Order
 from delphyne.lang.generics import instantiate
+from delphyne.lang.hardware import Domain, dmb
 from delphyne.lang.ints import u8, u32, u64
 from delphyne.lang.memory import nospec, place_at, slice_at
 from delphyne.lang.records import value
@@ -67,6 +71,7 @@ class Hostile:
         if not self._holds(offset, to.length):
             return False
         to.copy_from(slice_at(self.base.raw + offset, to.length))
+        dmb(Domain.ISHLD)
         return True
 
     def copy_out(self, offset: u64, source: View[u8]) -> bool:
