@@ -12,6 +12,7 @@ from pathlib import Path
 
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import StringTableSection
 from elftools.elf.segments import InterpSegment
 
 from delphyne.board.debian import CACHE, AptRoot, PackageError, unpack
@@ -51,7 +52,8 @@ def _needed(root: Path, path: str) -> list[str]:
         dynamic = elf.get_section_by_name(".dynamic")
         if isinstance(dynamic, DynamicSection):
             names = elf.get_section(dynamic["sh_link"])
-            wanted += [_library(root, names.get_string(tag.entry.d_val)) for tag in dynamic.iter_tags("DT_NEEDED")]
+            if isinstance(names, StringTableSection):
+                wanted += [_library(root, names.get_string(tag.entry.d_val)) for tag in dynamic.iter_tags("DT_NEEDED")]
     return wanted
 
 
