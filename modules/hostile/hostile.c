@@ -471,7 +471,7 @@ static void storm_everywhere(bool smc, u64 seed, u64 calls)
 	}
 }
 
-static void touch_registers(u64 unused)
+static void touch_registers(void)
 {
 	static const struct {
 		const char *name;
@@ -580,7 +580,7 @@ static int command(char *line)
 	else if (!strcmp(name, "storm") && sscanf(line, "%*s %7s %llx %llx", kind, x, x + 1) == 3)
 		storm_everywhere(kind[0] == 's', x[0], x[1]);
 	else if (!strcmp(name, "registers"))
-		touch_registers(0);
+		touch_registers();
 	else if (!strcmp(name, "init"))
 		initialise(x[0]);
 	else if (!strcmp(name, "start"))
