@@ -13,13 +13,11 @@ from importlib import import_module
 
 from delphyne.prove import theorems as files
 from delphyne.prove.engine import Result, Verdict, prove
-from delphyne.prove.killing import Fate, all_mutants, judge, name_of, read_justifications
+from delphyne.prove.killing import Fate, all_mutants, judge, model_tests, name_of, read_justifications
 from delphyne.prove.mutate import functions_of
 from delphyne.prove.report import Report, as_json, as_table
 from delphyne.prove.theorem import REGISTRY, Theorem
 from delphyne.prove.workers import parallel
-
-MODEL_TESTS = ("tests/memory",)
 
 
 def load() -> dict[str, Theorem]:
@@ -46,7 +44,7 @@ def prove_all(chosen: dict[str, Theorem], each: Callable[[Result], None]) -> lis
     """The verdict on each theorem, in the order of names; `each` hears of one as soon as it is known."""
     asked = list(chosen.values())
     results: dict[str, Result] = {}
-    allowed = max((theorem.limits.seconds for theorem in asked), default=0.0) + 60
+    allowed = 4 * max((theorem.limits.seconds for theorem in asked), default=0.0)
     for number, answer in parallel([partial(prove, theorem) for theorem in asked], allowed):
         name = asked[number].name
         results[name] = answer or Result(name, Verdict.UNKNOWN, 0, 0, allowed, "the prover died or gave no answer in time")
@@ -92,7 +90,7 @@ def run(names: list[str] | None = None, json: bool = False, mutants: bool = Fals
     fates: list[Fate] | None = None
     if mutants:
         made = all_mutants(results, chosen)
-        fates = judge(made, results, chosen, MODEL_TESTS, lambda fate: progress(f"{'killed' if fate.by else 'alive'} {fate.mutant.name}"))
+        fates = judge(made, results, chosen, model_tests(), lambda fate: progress(f"{'killed' if fate.by else 'alive'} {fate.mutant.name}"))
     progress("")
     unproved = [name for name in without_theorem(known) if not names]
     report = Report(results, chosen, unproved, fates, read_justifications(), time.monotonic() - started)

@@ -127,7 +127,7 @@ class _Failure(Exception):
 
 def _explore(theorem: Theorem, statistics: Statistics, outcomes: set[str]) -> None:
     limits = theorem.limits
-    deadline = time.monotonic() + limits.seconds
+    deadline = time.process_time() + limits.seconds
     work: list[list[Decision]] = [[]]
     while work:
         if statistics.paths + statistics.infeasible >= limits.paths:
@@ -212,7 +212,7 @@ def run_concrete(function: Callable[..., Any], arguments: list[Any]) -> Any:
 
     Integers inside records, arrays and statics are the caller's own. Raises `lang.Trap` as CPython does, operands in plain integers."""
     limits = Limits()
-    path = Path([], limits, Statistics(), time.monotonic() + limits.seconds, keep_constants=True)
+    path = Path([], limits, Statistics(), time.process_time() + limits.seconds, keep_constants=True)
     with running(path):
         try:
             return plain(function(*[constant(argument) for argument in arguments]))

@@ -24,7 +24,15 @@ from delphyne.prove.theorem import Theorem
 from delphyne.prove.workers import parallel
 
 JUSTIFICATIONS = Path(__file__).parent / "equivalent.txt"
+MODEL_TESTS = Path(__file__).parent.parent.parent / "tests" / "memory"
+NATIVE = "test_native_memory.py"
+"""Runs what the compiler made of the source, where a mutant is not."""
 SECONDS = 900.0
+
+
+def model_tests() -> list[str]:
+    """Pytest's arguments for the tests that compare the memory room with models; none where the tests are not installed."""
+    return [str(MODEL_TESTS), f"--ignore={MODEL_TESTS / NATIVE}"] if MODEL_TESTS.is_dir() else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +105,12 @@ def _judge(mutant: Mutant, asked: list[Theorem], tests: list[str]) -> tuple[str 
 
 
 def _noticed(tests: list[str]) -> bool:
-    """Whether the model tests fail, in this process, with the mutant in place."""
+    """Whether the model tests fail, in this process, with the mutant in place. One failure is enough: hypothesis need not shrink it."""
+    import hypothesis
     import pytest
 
+    hypothesis.settings.register_profile("mutant", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None)
+    hypothesis.settings.load_profile("mutant")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         sys.argv = ["pytest"]
         return pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]) != 0

@@ -40,7 +40,7 @@ def _explored(function: Callable[..., bool], words: list[Term]) -> Formula:
     work: list[list[Decision]] = [[]]
     true: list[Formula] = []
     while work:
-        path = Path(work.pop(), limits, Statistics(), time.monotonic() + limits.seconds)
+        path = Path(work.pop(), limits, Statistics(), time.process_time() + limits.seconds)
         with running(path):
             try:
                 answer = function(*[integer(word, _CLASSES[word.size()]) for word in words])
