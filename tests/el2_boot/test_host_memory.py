@@ -29,7 +29,9 @@ def layout() -> Iterator[None]:
     MACHINE.banks[0], MACHINE.bank_count = _region(RAM, RAM_END), u64(1)
     MACHINE.reserved[0], MACHINE.reserved_count = _region(RESERVED, RESERVED + 0x1000), u64(1)
     host.HOST.tree.holes[0], host.HOST.tree.hole_count = _region(OWN, OWN + 0x2000), u64(1)
+    host.HOST.layout_known = True
     yield
+    host.HOST.layout_known = False
     MACHINE.bank_count = MACHINE.reserved_count = host.HOST.tree.hole_count = u64(0)
 
 
@@ -57,6 +59,31 @@ def layout() -> Iterator[None]:
 def test_only_whole_pages_that_el2_maps_are_read(at: int, size: int) -> None:
     seen = host.memory_from(Pa(u64(at)))
     assert (int(seen.base.raw), int(seen.size)) == (at, size)
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "is_hosts"),
+    [
+        (RAM, 0x1000, True),
+        (RAM + 8, 8, True),
+        (RAM, 0, False),
+        (RAM, RAM_END - RAM, False),
+        (0x400F_F000, 0x1000, True),
+        (0x4010_0000, 8, False),
+        (RESERVED - 0x1000, 0x1000, True),
+        (RESERVED + 0x800, 8, False),
+        (RESERVED + 0x1000, 8, True),
+        (OWN - 8, 8, True),
+        (OWN - 8, 16, False),
+        (OWN + 0x2000, 8, True),
+        (2**64 - 4, 4, False),
+        (2**64 - 4, 2**64 - 1, False),
+    ],
+)
+def test_memory_is_the_hosts_by_whole_frames(at: int, size: int, is_hosts: bool) -> None:
+    """A frame of which a part is reserved, or beyond the end of a bank, is in no map of EL2's: to read there would be a fault of its own."""
+    MACHINE.reserved[0] = _region(RESERVED, RESERVED + 0x800)
+    assert host.is_hosts(Pa(u64(at)), u64(size)) is is_hosts
 
 
 STATUSES = [(4, True), (5, True), (6, True), (7, True), (0, False), (9, False), (0x15, False), (0x30, False)]

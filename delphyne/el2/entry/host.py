@@ -265,8 +265,12 @@ def memory_from(at: Pa) -> Hostile:
 
 
 def is_hosts(at: Pa, size: u64) -> bool:
-    """Whether all of these bytes, at least one, are RAM that the host may name to others."""
-    return size > 0 and is_ram(MACHINE, at, size) and not _touches_own(at.raw, size) and not is_reserved(MACHINE, at, size)
+    """Whether all of these bytes, at least one, are RAM that the host may name to others, in frames that are the host's whole: EL2 maps no others."""
+    if size == 0 or not is_ram(MACHINE, at, size):
+        return False
+    start = at.align_down(PAGE_SIZE)
+    whole = (at + size).align_up(PAGE_SIZE) - start
+    return is_ram(MACHINE, start, whole) and not _touches_own(start.raw, whole) and not is_reserved(MACHINE, start, whole)
 
 
 @holds(HOST_LOCK)
