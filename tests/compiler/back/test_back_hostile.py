@@ -58,7 +58,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     result = CliRunner().invoke(app, ["compile", str(folder / "double.py"), "--emit", "ir", "--out", str(folder / "double.ll")])
     assert result.exit_code == 0, result.output
     text = Path(folder / "double.ll").read_text()
-    return {name: body for name, body in re.findall(r"define [^@]*@(take|give)\((.*?)\n}", text, re.DOTALL)}
+    return dict(re.findall(r"define [^@]*@(take|give)\((.*?)\n}", text, re.DOTALL))
 
 
 def _uses(body: str) -> list[str]:
