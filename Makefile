@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # The few words that people type. Each sets up what it needs and is one line to the `delphyne` command.
+#
+#   BOOTIMG=FILE   another kernel for `run`       DEBUGGER=1   `run` waits for gdb at port 1234
+#   GRAPHICS=1     a display by SPICE for `run`
 PYTHON ?= python3
 DELPHYNE := .venv/bin/delphyne
+RUN_OPTIONS := $(if $(BOOTIMG),--kernel $(BOOTIMG)) $(if $(DEBUGGER),--gdb) $(if $(GRAPHICS),--graphics)
 
-.PHONY: run test setup build gdb check prove mutants fuzz bench nightly lock clean
+.PHONY: run test setup tools target-qemu build demo gdb check prove mutants attack fuzz bench nightly lock clean
 
-setup:
-	@$(PYTHON) bootstrap.py
-
+# First EL2 alone, with its self-tests; then a stock Debian kernel above it, and its shell.
 run: setup
-	@$(DELPHYNE) run
+	@$(DELPHYNE) demo
+	@$(DELPHYNE) run $(RUN_OPTIONS)
 
 test: setup
 	@$(DELPHYNE) test
 
+setup tools target-qemu:
+	@$(PYTHON) bootstrap.py
+
 build: setup
 	@$(DELPHYNE) build
+
+demo: setup
+	@$(DELPHYNE) demo
 
 gdb: setup
 	@$(DELPHYNE) gdb
@@ -29,11 +38,15 @@ prove: setup
 mutants: setup
 	@$(DELPHYNE) prove --mutants
 
+attack: setup
+	@$(DELPHYNE) attack
+
 fuzz: setup
 	@$(DELPHYNE) fuzz --count 20000
 
 bench: setup
 	@$(DELPHYNE) bench language
+	@$(DELPHYNE) bench boot
 
 nightly: setup
 	@$(DELPHYNE) test --nightly

@@ -76,9 +76,21 @@ def run(host: Host, image: Path, *, timeout: float = 120.0, show: Callable[[str]
     return qemu.run_command(command(host, image), timeout=timeout, show=show)
 
 
+REPORT = """echo
+uname -a
+dmesg | grep -E 'CPU: All CPU|Hyp .*mode init'
+ls -l /dev/kvm
+"""
+"""What the host shows where nobody is there to type."""
+
+
 def interactive(host: Host, *, gdb_port: int | None = None) -> int:
-    """Builds what is needed, says what it boots, and hands the terminal to the machine. QEMU's exit code."""
+    """Builds what is needed, says what it boots, and hands the terminal to the machine. QEMU's exit code.
+
+    Without a terminal on stdin the host shows REPORT and turns itself off."""
     console = Console(stderr=True)
+    if not sys.stdin.isatty() and host.script is None:
+        host = replace(host, script=REPORT)
     image = BUILD / "delphyne.img" if host.plain else build().image
     with console.status("fetching the kernel and building the host's userland (Debian packages, kept in build/cache)"):
         line = command(host, image)
