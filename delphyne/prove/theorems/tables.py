@@ -188,7 +188,7 @@ def change(given: Given) -> None:
 
 @about(tables.map_range, tables._tables_missing, tables.leaf_level, tables.covers, outcomes=("mapped", "refused"),
        assumes=(*POOLS, "tables.map_leaf"),
-       bounds=(STARTS, "tables.map_range: ranges of exactly one page, 2 MiB or 1 GiB, aligned; longer ones by ring 1's models"))
+       bounds=(STARTS, "tables.map_range: ranges of one leaf, and of two under one table; longer ones by ring 1's models"))
 def map_range(given: Given) -> None:
     """A range that is one leaf is mapped as by `map_leaf`, with exactly the tables reserved that are missing; with Err nothing changes."""
     tree = Map(given)
@@ -225,25 +225,36 @@ def map_range(given: Given) -> None:
 
 
 @about(tables.map_range, tables._tables_missing, outcomes=("mapped", "refused"), assumes=(*POOLS, "tables.map_leaf"))
-def map_two_pages(given: Given) -> None:
-    """Two pages under one table that is there are mapped one behind the other, to outputs one behind the other, without a new table."""
+def map_two_leaves(given: Given) -> None:
+    """Two pages, or a block and a page, whose first slots stand in one table that is there, are mapped one behind the other."""
     tree = Map(given)
-    address = z3.Concat(z3.BitVecVal(0, 16), given.word("address", 35), z3.BitVecVal(0, 13))
-    output, attributes = z3.Concat(given.word("output", 52), z3.BitVecVal(0, 12)), given.u64("attributes")
-    given.assume(z3.ULT(address, z3.BitVecVal(1, 64) << tree.bits), z3.ULT(output, (1 << 48) - 4096))
-    if int(tables.walk(tree.space, integer(address)).level) != 3:
+    level = given.one_of("first leaf's level", (2, 3))
+    low = 12 + 9 * (3 - level)
+    address = z3.Concat(z3.BitVecVal(0, 16), given.word("address", 47 - low), z3.BitVecVal(0, low + 1))
+    output, attributes = z3.Concat(given.word("output", 64 - low), z3.BitVecVal(0, low)), given.u64("attributes")
+    given.assume(z3.ULT(address, z3.BitVecVal(1, 64) << tree.bits), z3.ULT(output, (1 << 48) - (1 << low)))
+    if int(tables.walk(tree.space, integer(address)).level) != level:
         raise Infeasible
     installed: list[tuple[Any, ...]] = []
-    given.replace(tables._install, lambda *arguments: installed.append(arguments))
-    refused = isinstance(tables.map_range(tree.space, integer(address), integer(output), u64(8192), attributes), Err)
+
+    def install(space: Any, found: Any, at: u64, last: Descriptor, depth: u64) -> None:
+        installed.append((found, at, last, depth))
+        for _ in range(int(depth) - int(found.level)):
+            pages.take_reserved(space.pool)
+
+    given.replace(tables._install, install)
+    refused = isinstance(tables.map_range(tree.space, integer(address), integer(output), u64((1 << low) + 4096), attributes), Err)
     given.outcome("refused" if refused else "mapped")
-    tree.requires_unchanged()
+    given.require(not tree.tree.writes, "tables are changed by _install only")
+    given.require(tree.supply.reserved == tree.supply.reserved_before, "all that was reserved is used")
     given.require(len(installed) == (0 if refused else 2), "both, or none")
-    for page, (_, found, at, last, level) in enumerate(installed):
-        given.require(z3.And(term(at) == address + page * 4096, term(level) == 3), "a page at the next address")
-        frames = [z3.Extract(47, 12, word & ~term(attributes)) for word in (term(last.raw), output + page * 4096)]
+    for number, (found, at, last, depth) in enumerate(installed):
+        offset = number << low
+        given.require(z3.And(term(at) == address + offset, term(depth) == (3 if number else level)), "the next leaf at the next address")
+        frames = [z3.Extract(47, 12, word & ~term(attributes)) for word in (term(last.raw), output + offset)]
         given.require(frames[0] == frames[1], "its output")
-        given.require(z3.And(term(found.slot) == z3.ZeroExt(55, z3.Extract(20, 12, address + page * 4096)), term(found.level) == 3), "in its slot")
+        given.require(z3.Not(tree.translation(address + offset, now=False).valid), "where nothing was mapped")
+        given.require(int(found.level) >= level, "from where the walk stopped")
 
 
 @theorem(tables.map_range, outcomes=("looked for tables", "refused at once"), trusts=(LOCKED,))
@@ -319,6 +330,7 @@ def unmap_range(given: Given) -> None:
         given.require(not at and not split, "Err changes nothing")
         return
     given.require(inside, "only input addresses")
+    given.require((term(address) | term(size)) & 4095 == 0, "only whole pages")
     given.require(len(split) == 2, "both ends are split")
     given.require(z3.And(term(split[0]) == term(address), term(split[1]) == term(address) + term(size)), "at the ends of the range")
     done = term(result) == term(size)
