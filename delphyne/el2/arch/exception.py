@@ -130,8 +130,4 @@ class CurrentEl(Bits64):
 
 
 CURRENT_EL: Final = SysReg(CurrentEl, "CurrentEL", 3, 0, 4, 2, 2)
-ESR_EL2: Final = SysReg(Esr, "ESR_EL2", 3, 4, 5, 2, 0)
-FAR_EL2: Final = SysReg(u64, "FAR_EL2", 3, 4, 6, 0, 0)
-HPFAR_EL2: Final = SysReg(Hpfar, "HPFAR_EL2", 3, 4, 6, 0, 4)
 TPIDR_EL2: Final = SysReg(u64, "TPIDR_EL2", 3, 4, 13, 0, 2)
-VBAR_EL2: Final = SysReg(u64, "VBAR_EL2", 3, 4, 12, 0, 0)

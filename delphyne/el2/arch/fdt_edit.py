@@ -20,7 +20,6 @@ from delphyne.lang import Array, Slice, View, constant, load_be32, store_be32, s
 
 VERSION: Final = u32(17)
 LAST_COMPATIBLE: Final = u32(16)
-MAX_HOLES: Final = u64(4)
 
 _NAMES: Final = b"method\0bootargs\0linux,initrd-start\0linux,initrd-end\0reg\0"
 NAMES: Final = constant(Array[u8, len(_NAMES)].of(list(_NAMES)))

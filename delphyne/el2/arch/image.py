@@ -65,12 +65,6 @@ def image_sites_end() -> Pa:
 
 
 @assembly
-def vectors_address() -> Pa:
-    """What VBAR_EL2 holds."""
-    return Pa(u64(_AT + 0x800))
-
-
-@assembly
 def secondary_entry_address() -> Pa:
     """Where PSCI starts another CPU; its context argument is the address of its `Cpu`."""
     return Pa(u64(_AT + 0x400))

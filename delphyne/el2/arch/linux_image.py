@@ -16,8 +16,6 @@ ALIGNMENT: Final = u64(2 << 20)
 MAGIC: Final = u32(0x644D_5241)
 """ARM\\x64"""
 GZIP: Final = u16(0x8B1F)
-BZIMAGE: Final = u16(0x5A4D)
-"""MZ, which an arm64 Image with an EFI stub has as well: looked at only where MAGIC is missing."""
 ZBOOT: Final = u32(0x676D_697A)
 """zimg, at offset 4: an EFI program that unpacks the kernel itself."""
 UNKNOWN_SIZE: Final = u64(0)

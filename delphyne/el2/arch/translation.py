@@ -45,9 +45,5 @@ class Tcr2(Bits64):
     res1_31: bool = bits(31)
 
 
-MAIR_EL2: Final = SysReg(u64, "MAIR_EL2", 3, 4, 10, 2, 0)
 SCTLR_EL1: Final = SysReg(Sctlr, "SCTLR_EL1", 3, 0, 1, 0, 0)
-SCTLR_EL2: Final = SysReg(Sctlr, "SCTLR_EL2", 3, 4, 1, 0, 0)
-TCR_EL2: Final = SysReg(Tcr2, "TCR_EL2", 3, 4, 2, 0, 2)
-TTBR0_EL2: Final = SysReg(u64, "TTBR0_EL2", 3, 4, 2, 0, 0)
 VTCR_EL2: Final = SysReg(Vtcr, "VTCR_EL2", 3, 4, 2, 1, 2)

@@ -709,7 +709,6 @@ edge image_end, __image_end
 edge image_sites_start, __sites_start
 edge image_sites_end, __sites_end
 edge secondary_entry_address, secondary_entry
-edge vectors_address, vectors
 edge demo_page_address, demo_page
 
 // --- TLB, cache and address translation (delphyne/lang/hw.py) ----------------------------------------------------------------
