@@ -166,3 +166,15 @@ def test_the_image_is_a_hole_and_the_tree_too() -> None:
     found = [(int(holes.regions[i].base.raw), int(holes.regions[i].size)) for i in range(int(holes.count))]
     size = int(image.image_end() - image.image_start())
     assert found == [(0x4020_0000, size), (0x4800_0000, 0x2000), (0x4900_0000, 0x1000)]
+
+
+def test_cpus_that_wait_for_an_address_in_memory_are_refused() -> None:
+    """Such a CPU waits at EL2: whoever can write the address that it waits for would run there."""
+    spinning = board()
+    spinning.children["cpus"].children["cpu@1"] = Dt(
+        {"device_type": "cpu", "reg": [1], "enable-method": "spin-table", "cpu-release-addr": [0, 0x4000_00D8]}
+    )
+    assert described(spinning) is Err.UNSUPPORTED
+    alone = board()
+    alone.children["cpus"].children["cpu@1"] = Dt({"device_type": "cpu", "reg": [1]})
+    assert isinstance(described(alone), Machine)

@@ -173,7 +173,12 @@ def _reserve(machine: Machine, region: fdt.Region) -> None | Err:
 
 
 def _add_cpu(raw: View[u8], tree: fdt.Tree, parent: fdt.Node, node: fdt.Node, machine: Machine) -> None | Err:
-    """One CPU; those beyond MAX_CPUS are left alone."""
+    """One CPU; those beyond MAX_CPUS are left alone.
+
+    UNSUPPORTED where a CPU is started otherwise than by PSCI: one that waits at EL2 for an address in memory would be the host's, at EL2."""
+    method = fdt.find_property(raw, tree, node, text(b"enable-method"))
+    if not isinstance(method, Err) and not fdt.equal(fdt.property_bytes(raw, method), text(b"psci\x00")):
+        return Err.UNSUPPORTED
     cells = fdt.cells_of(raw, tree, parent)
     if isinstance(cells, Err):
         return cells
