@@ -458,12 +458,24 @@ class Map:
         others = z3.Not(z3.Or(self.mine(page), self.is_free(page)))
         given.require(z3.Implies(others, word == tree.first(at)), "other spaces are as they were")
         given.require(supply.reserved == supply.reserved_before, "nothing stays reserved")
-        self._requires_entries(mine)
+        page = given.word("any table", 64)
+        self._requires_entries(page, mine)
+        self._requires_reached(page, mine, parent)
 
-    def _requires_entries(self, mine: Any) -> None:
+    def _requires_reached(self, page: Term, mine: Any, parent: Any) -> None:
+        """Every table below the start tables is led to by its parent's word; what was one and is none any more is free."""
+        given, tree, below = self.given, self.tree, z3.Not(self.is_root(page))
+        before, now = z3.simplify(self.parent(page)), z3.simplify(parent(page))
+        led = z3.And(self.mine(z3.LShR(before, 9)), tree.kind(before) == TABLE, tree.page_below(before) == page)
+        given.assume(self.facts(before), self.facts(now), z3.Implies(z3.And(self.mine(page), below), led))
+        leads = z3.And(mine(z3.LShR(now, 9)), tree(now) == self.entry(page))
+        given.require(z3.Implies(z3.And(mine(page), below), leads), "every table can be reached")
+        lost = z3.And(self.mine(page), z3.Not(mine(page)))
+        given.require(z3.Implies(lost, z3.Not(self.supply.used(page))), "no table is lost")
+
+    def _requires_entries(self, page: Term, mine: Any) -> None:
         """No table below the start tables is empty: each had some slot that was not zero, and has one."""
         given, tree = self.given, self.tree
-        page = given.word("any table", 64)
         some = z3.simplify(cell(page, z3.ZeroExt(55, self.some_slot(page))))
         given.assume(self.facts(some), z3.Implies(z3.And(self.mine(page), z3.Not(self.is_root(page))), tree.kind(some) != ZERO))
         candidates = [some, *(other for _, other in self.others), *(store.cell for store in self.stores())]

@@ -285,6 +285,11 @@ def assign(given: Given) -> None:
     given.rule(pages.assign, filling([pools.order, pools.place], numbered))
     done = not isinstance(pages.assign(pools.name, unit, count), Err)
     given.outcome("assigned" if done else "refused")
+    start = (term(assigned) + term(unit) - 1) & ~(term(unit) - 1)
+    room = z3.And(z3.ULE(term(count), term(pools.pages)), z3.ULE(start, term(pools.pages)))
+    room = z3.And(room, z3.ULE(term(count) * term(unit), term(pools.pages) - start))
+    allowed = z3.And(fresh, z3.Or([term(unit) == power for power in UNITS]), room)
+    given.require(allowed == done, "refused exactly if there is no room, or the pool has pages, or the unit is none")
     if not done:
         given.require(z3.And(*(pools.now(field) == before[field] for field in FIELDS)), "the pool did not change")
         given.require(term(pools.region.assigned) == term(assigned), "nothing was given out")

@@ -306,8 +306,18 @@ def unmap_range(given: Given) -> None:
     given.assume(z3.UGE(term(space.bits), 39), z3.ULE(term(space.bits), 48))
     missing = given.boolean("tables are missing")
     split: list[Any] = []
-    given.replace(pages.reserve, lambda name, count: Err.NO_MEMORY if missing else None)
-    given.replace(tables._splits_at, lambda space, edge, other: u64(1))
+    counted: list[tuple[Term, Term]] = []
+
+    def reserve(name: Any, count: u64) -> Err | None:
+        given.require(count == len(counted) * 5 - 2, "what both ends need is reserved")
+        return Err.NO_MEMORY if missing else None
+
+    def splits(space: Any, edge: u64, other: u64) -> u64:
+        counted.append((term(edge), term(other)))
+        return u64(3 if len(counted) == 1 else 5)
+
+    given.replace(pages.reserve, reserve)
+    given.replace(tables._splits_at, splits)
     given.replace(tables._split_edge, lambda space, edge: split.append(edge))
 
     def unmapped(space: Any, here: u64) -> u64:
@@ -329,6 +339,9 @@ def unmap_range(given: Given) -> None:
         given.require(z3.Or(missing, z3.Not(aligned), z3.Not(inside)), "refused only for a reason")
         given.require(not at and not split, "Err changes nothing")
         return
+    ends = (term(address), z3.BitVecVal(0, 64), term(address) + term(size), term(address))
+    given.require(z3.And([got == wanted for got, wanted in zip(sum(counted, ()), ends, strict=True)]), "counted at both ends, what they share once")
+    given.require(not missing, "refused where tables are missing")
     given.require(inside, "only input addresses")
     given.require((term(address) | term(size)) & 4095 == 0, "only whole pages")
     given.require(len(split) == 2, "both ends are split")
