@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The theorems hold: the quick ones in every run, those that walk tables from an arbitrary state in the slow ring (`delphyne prove` runs all)."""
+"""The theorems hold, one by one in the slow ring; the test command has `delphyne prove` prove all of them side by side."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from delphyne.prove.command import check_assumptions, choose, load, main, prove_
 from delphyne.prove.engine import Result, Verdict, prove
 
 THEOREMS = load()
-SLOW = {
-    "layout.add_bank", "layout.entries_differ", "pages.allocate", "pages.assign", "pages.free", "pages.reserve", "pages.take_reserved",
-    "stages.protect", "tables.change", "tables.map_leaf", "tables.map_range", "tables.map_two_leaves", "tables.split", "tables.unmap_leaf",
-    "tables.unmap_range",
-}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in THEOREMS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", THEOREMS)
 def test_it_is_proved(name: str) -> None:
     result = prove(THEOREMS[name])
     assert (result.verdict, result.detail) == (Verdict.PROVED, "")
