@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.identification import ID_AA64PFR0_EL1
+from delphyne.el2.arch.identification import ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1
 from delphyne.lang import Bits64, SysReg, bits, u8
 
 
@@ -20,13 +20,6 @@ class IdAa64pfr1(Bits64):
     sme: u8 = bits(27, 24)
     csv2_frac: u8 = bits(35, 32)
     nmi: u8 = bits(39, 36)
-
-
-class IdAa64pfr0Extensions(Bits64):
-    """ID_AA64PFR0_EL1: the fields that `identification` leaves out."""
-
-    amu: u8 = bits(47, 44)
-    csv2: u8 = bits(59, 56)
 
 
 class IdAa64isar1(Bits64):
@@ -47,26 +40,6 @@ class IdAa64isar2(Bits64):
     mops: u8 = bits(19, 16)
 
 
-class IdAa64dfr0Extensions(Bits64):
-    """ID_AA64DFR0_EL1: profiling and trace."""
-
-    pms_version: u8 = bits(35, 32)
-    trace_filter: u8 = bits(43, 40)
-    trace_buffer: u8 = bits(47, 44)
-
-
-class IdAa64mmfr0Extensions(Bits64):
-    """ID_AA64MMFR0_EL1: fine-grained traps."""
-
-    fgt: u8 = bits(59, 56)
-
-
-class IdAa64mmfr1Extensions(Bits64):
-    """ID_AA64MMFR1_EL1: HCRX_EL2."""
-
-    hcx: u8 = bits(43, 40)
-
-
 class IdAa64mmfr3(Bits64):
     """ID_AA64MMFR3_EL1."""
 
@@ -79,14 +52,10 @@ class IdAa64smfr0(Bits64):
     fa64: bool = bits(63)
 
 
-PFR0_EXTENSIONS: Final = SysReg(IdAa64pfr0Extensions, "ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)
 ID_AA64PFR1_EL1: Final = SysReg(IdAa64pfr1, "ID_AA64PFR1_EL1", 3, 0, 0, 4, 1)
 ID_AA64SMFR0_EL1: Final = SysReg(IdAa64smfr0, "ID_AA64SMFR0_EL1", 3, 0, 0, 4, 5)
-DFR0_EXTENSIONS: Final = SysReg(IdAa64dfr0Extensions, "ID_AA64DFR0_EL1", 3, 0, 0, 5, 0)
 ID_AA64ISAR1_EL1: Final = SysReg(IdAa64isar1, "ID_AA64ISAR1_EL1", 3, 0, 0, 6, 1)
 ID_AA64ISAR2_EL1: Final = SysReg(IdAa64isar2, "ID_AA64ISAR2_EL1", 3, 0, 0, 6, 2)
-MMFR0_EXTENSIONS: Final = SysReg(IdAa64mmfr0Extensions, "ID_AA64MMFR0_EL1", 3, 0, 0, 7, 0)
-MMFR1_EXTENSIONS: Final = SysReg(IdAa64mmfr1Extensions, "ID_AA64MMFR1_EL1", 3, 0, 0, 7, 1)
 ID_AA64MMFR3_EL1: Final = SysReg(IdAa64mmfr3, "ID_AA64MMFR3_EL1", 3, 0, 0, 7, 3)
 
 
@@ -119,22 +88,22 @@ def has_sme() -> bool:
 
 def has_profiling() -> bool:
     """FEAT_SPE."""
-    return DFR0_EXTENSIONS.read().pms_version != 0
+    return ID_AA64DFR0_EL1.read().profiling != 0
 
 
 def has_trace_buffer() -> bool:
     """FEAT_TRBE."""
-    return DFR0_EXTENSIONS.read().trace_buffer != 0
+    return ID_AA64DFR0_EL1.read().trace_buffer != 0
 
 
 def has_fine_grained_traps() -> bool:
     """FEAT_FGT."""
-    return MMFR0_EXTENSIONS.read().fgt != 0
+    return ID_AA64MMFR0_EL1.read().fgt != 0
 
 
 def has_hcrx() -> bool:
     """FEAT_HCX: HCRX_EL2 exists."""
-    return MMFR1_EXTENSIONS.read().hcx != 0
+    return ID_AA64MMFR1_EL1.read().hcx != 0
 
 
 def has_memory_operations() -> bool:
@@ -149,10 +118,10 @@ def has_tcr2() -> bool:
 
 def has_context_number() -> bool:
     """SCXTNUM_ELx exist (FEAT_CSV2_2 or FEAT_CSV2_1p2)."""
-    csv2 = PFR0_EXTENSIONS.read().csv2
+    csv2 = ID_AA64PFR0_EL1.read().csv2
     return csv2 >= 2 or (csv2 == 1 and ID_AA64PFR1_EL1.read().csv2_frac >= 2)
 
 
 def has_activity_monitors() -> bool:
     """FEAT_AMUv1."""
-    return PFR0_EXTENSIONS.read().amu != 0
+    return ID_AA64PFR0_EL1.read().amu != 0

@@ -56,7 +56,9 @@ class IdAa64pfr0(Bits64):
     gic: u8 = bits(27, 24)
     ras: u8 = bits(31, 28)
     sve: u8 = bits(35, 32)
+    amu: u8 = bits(47, 44)
     dit: u8 = bits(51, 48)
+    csv2: u8 = bits(59, 56)
 
 
 class IdAa64isar0(Bits64):
@@ -75,6 +77,8 @@ class IdAa64dfr0(Bits64):
 
     debug: u8 = bits(3, 0)
     pmu: u8 = bits(11, 8)
+    profiling: u8 = bits(35, 32)
+    trace_buffer: u8 = bits(47, 44)
 
 
 class Pmcr(Bits64):
@@ -92,6 +96,7 @@ class IdAa64mmfr0(Bits64):
     tgran64: u8 = bits(27, 24)
     tgran4: u8 = bits(31, 28)
     tgran4_2: u8 = bits(43, 40)
+    fgt: u8 = bits(59, 56)
 
 
 class IdAa64mmfr1(Bits64):
@@ -100,6 +105,7 @@ class IdAa64mmfr1(Bits64):
     hafdbs: u8 = bits(3, 0)
     vmid_bits: u8 = bits(7, 4)
     vh: u8 = bits(11, 8)
+    hcx: u8 = bits(43, 40)
 
 
 class IdAa64mmfr2(Bits64):
