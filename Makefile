@@ -7,7 +7,7 @@ PYTHON ?= python3
 DELPHYNE := .venv/bin/delphyne
 RUN_OPTIONS := $(if $(BOOTIMG),--kernel $(BOOTIMG)) $(if $(DEBUGGER),--gdb) $(if $(GRAPHICS),--graphics)
 
-.PHONY: run test setup tools target-qemu build demo gdb check prove mutants attack fuzz bench nightly lock clean
+.PHONY: run test setup tools target-qemu hostimage build demo gdb check prove mutants attack fuzz bench nightly lock clean
 
 # First EL2 alone, with its self-tests; then a stock Debian kernel above it, and its shell.
 run: setup
@@ -19,6 +19,9 @@ test: setup
 
 setup tools target-qemu:
 	@$(PYTHON) bootstrap.py
+
+hostimage: setup
+	@$(DELPHYNE) hostimage
 
 build: setup
 	@$(DELPHYNE) build

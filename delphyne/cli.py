@@ -159,6 +159,19 @@ def run(
 
 
 @app.command()
+def hostimage() -> None:
+    """Fetch from Debian, and build, all that hosts are booted with: kernels, userland, kexec, the hostile module. Kept in build/cache."""
+    from delphyne.board import debian, host_programs, kmodule
+    from delphyne.board.hostimage import build as build_userland
+
+    for line in debian.KERNELS:
+        typer.echo(os.path.relpath(debian.kernel(line)))
+        typer.echo(os.path.relpath(kmodule.build("hostile", line)))
+    host_programs.files("kexec-tools", "sbin/kexec")
+    typer.echo(os.path.relpath(build_userland()))
+
+
+@app.command()
 def gdb() -> None:
     """Boot EL2 alone, stopped, with gdb-multiarch on it and its Python source."""
     from delphyne.board.demo import gdb_demo

@@ -3,12 +3,17 @@
 
 A private apt root for the architecture arm64 lives under `build/cache/apt`; it reads the machine's own sources, keys and proxy settings, so a
 mirror that works for the machine works here. Nothing of the machine's own apt state is touched. What was downloaded once is kept.
+
+Several processes may ask at once (tests do): whoever reads or fills the cache does it inside `exclusive`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "cache"
@@ -16,6 +21,24 @@ CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "cache"
 
 class PackageError(Exception):
     """A package that cannot be had; the message says which and what to do."""
+
+
+_held = 0
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One process at a time; may be nested. The lock ends with the process, however that ends."""
+    global _held  # the depth of this process, which has one thread that asks
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as file:
+        if _held == 0:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _held += 1
+        try:
+            yield
+        finally:
+            _held -= 1
 
 
 def _version(name: str) -> list[int]:
@@ -50,6 +73,7 @@ class AptRoot:
             raise PackageError(f"{program} {arguments[0]} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
         return done.stdout
 
+    @exclusive()
     def update(self) -> None:
         """Read the package lists where this root has none yet."""
         lists = self.folder / "state" / "lists"
@@ -62,11 +86,13 @@ class AptRoot:
         if not any(lists.glob("*_Packages*")):
             raise PackageError(f"apt-get update brought no {self.architecture} package list: do this machine's apt sources carry that?")
 
+    @exclusive()
     def names(self, pattern: str) -> list[str]:
         """Names of packages that match a regular expression as a whole, oldest version first by the numbers in the name."""
         self.update()
         return sorted((name for name in self._apt("apt-cache", "pkgnames").split() if re.fullmatch(pattern, name)), key=_version)
 
+    @exclusive()
     def download(self, *packages: str, dependencies: bool = False) -> list[Path]:
         """The .deb files of `packages`, with all they depend on where wanted; from the cache where they are there already."""
         self.update()
@@ -109,6 +135,7 @@ KERNELS = {"6.1": r"linux-image-6\.1\.0-\d+-arm64", "6.12": r"linux-image-6\.12\
 """The kernel lines that are carried -> how Debian names their packages (a regular expression)."""
 
 
+@exclusive()
 def kernel(line: str, *, apt: AptRoot | None = None, folder: Path = CACHE / "kernels") -> Path:
     """vmlinuz of the newest Debian arm64 kernel of `line` (a key of KERNELS, or a whole package name), unpacked and kept."""
     pattern = KERNELS.get(line, re.escape(line))

@@ -15,11 +15,12 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import StringTableSection
 from elftools.elf.segments import InterpSegment
 
-from delphyne.board.debian import CACHE, AptRoot, PackageError, unpack
+from delphyne.board.debian import CACHE, AptRoot, PackageError, exclusive, unpack
 
 LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 
 
+@exclusive()
 def files(package: str, program: str, *, folder: Path = CACHE / "programs", apt: AptRoot | None = None) -> tuple[tuple[str, bytes], ...]:
     """The file `program` (its path in the package) and all it needs to run, as (path in the image, content)."""
     root = folder / package

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from delphyne.board.cpio import Archive
-from delphyne.board.debian import CACHE, AptRoot, PackageError, unpack
+from delphyne.board.debian import CACHE, AptRoot, PackageError, exclusive, unpack
 
 PACKAGES = ("busybox-static",)
 
@@ -33,6 +33,7 @@ exec setsid -c sh
 """
 
 
+@exclusive()
 def build(
     scripts: dict[str, str] | None = None, *, files: dict[str, bytes] | None = None, folder: Path = CACHE, apt: AptRoot | None = None
 ) -> Path:

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from delphyne.board.debian import CACHE, AptRoot, PackageError, unpack
+from delphyne.board.debian import CACHE, AptRoot, PackageError, exclusive, unpack
 from delphyne.board.host import kernel_file
 from delphyne.board.qemu import BoardError
 
@@ -77,6 +77,7 @@ def _output(*command: str) -> str:
         raise PackageError(f"{' '.join(command)} failed: {error.stderr.strip()}") from None
 
 
+@exclusive()
 def build(name: str, kernel: str, *, folder: Path = CACHE / "modules") -> Path:
     """The module `modules/NAME/NAME.c` for `kernel` (as in `host.Host`), built once for the same source, kernel and compiler.
 
