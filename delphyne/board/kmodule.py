@@ -22,8 +22,8 @@ from delphyne.board.qemu import BoardError
 
 MODULES = Path(__file__).resolve().parents[2] / "modules"
 CROSS = "aarch64-linux-gnu-"
-TOOLS = {f"{CROSS}gcc": "gcc-aarch64-linux-gnu", f"{CROSS}ld": "binutils-aarch64-linux-gnu", "make": "make", "gcc": "gcc", "dpkg": "dpkg"}
-"""Programs that a build needs -> their Debian packages. The host's gcc is for kbuild, which asks for it whether it compiles anything or not."""
+TOOLS = {f"{CROSS}gcc": "gcc-aarch64-linux-gnu", f"{CROSS}ld": "binutils-aarch64-linux-gnu", "make": "make", "dpkg": "dpkg"}
+"""Programs that a build needs -> their Debian packages."""
 LIMIT = 300.0
 """Seconds that kbuild may take."""
 
@@ -106,8 +106,9 @@ def build(name: str, kernel: str, *, folder: Path = CACHE / "modules") -> Path:
 
 def _make(tree: Path, work: Path, name: str) -> None:
     """Kbuild in `work`. The compiler is named on the command line, where the packages' own choice of a version of it does not count; a module
-    without BTF needs no pahole and loads as well."""
-    settings = (f"M={work}", "ARCH=arm64", f"CROSS_COMPILE={CROSS}", f"CC={CROSS}gcc", "CONFIG_DEBUG_INFO_BTF_MODULES=")
+    without BTF needs no pahole and loads as well. Kbuild asks for a compiler of this machine's own programs, and compiles none."""
+    compilers = (f"CROSS_COMPILE={CROSS}", f"CC={CROSS}gcc", f"HOSTCC={CROSS}gcc", f"HOSTCXX={CROSS}gcc")
+    settings = (f"M={work}", "ARCH=arm64", *compilers, "CONFIG_DEBUG_INFO_BTF_MODULES=")
     command = ["make", "-C", str(tree), *settings, "modules"]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     try:
