@@ -159,15 +159,45 @@ def run(
 
 
 @app.command()
+def exits(
+    kinds: Annotated[list[str] | None, typer.Argument(help="Kinds of exit; all where none is given.")] = None,
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    smp: Annotated[int, typer.Option(help="CPUs of the host, and as many of the guest.", min=1, max=8)] = 2,
+    memory: Annotated[int, typer.Option(help="RAM of the host in MiB.", min=256)] = 1024,
+    gic: Annotated[int, typer.Option(help="The guest's interrupt controller, 2 or 3; the host has the same.", min=2, max=3)] = 3,
+    times: Annotated[int, typer.Option(help="How often each.", min=1, max=128)] = 4,
+    append: Annotated[str, typer.Option(help="More of the kernel's command line.")] = "",
+    plain: Annotated[bool, typer.Option("--plain", help="The same host without Delphyne, its kernel at EL2.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that the machine may run.")] = 240.0,
+) -> None:
+    """Boot a host and let a bare guest cause every kind of exit under its KVM, without and with SIMD: PASS or FAIL for each."""
+    from delphyne.board.bare_guest import smoke
+    from delphyne.board.host import Host
+    from delphyne.board.qemu import Machine
+    from delphyne.client.bare_guest import KINDS
+
+    unknown = sorted(set(kinds or ()) - set(KINDS))
+    if unknown:
+        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    host = Host(kernel=kernel, machine=Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic), arguments=append, plain=plain)
+    wanted = kinds or [kind for kind in KINDS if smp > 1 or kind != "ipi"]
+    passed, done = smoke(host, wanted, times=times, timeout=timeout, show=lambda text: typer.echo(text, nl=False))
+    if not passed:
+        raise UserError(f"not every kind passed: {done.ending.value} after {done.seconds:.0f} s {done.complaint}".rstrip())
+
+
+@app.command()
 def hostimage() -> None:
     """Fetch from Debian, and build, all that hosts are booted with: kernels, userland, kexec, the hostile module. Kept in build/cache."""
-    from delphyne.board import debian, host_programs, kmodule
+    from delphyne.board import debian, host_programs, host_python, kmodule
     from delphyne.board.hostimage import build as build_userland
 
     for line in debian.KERNELS:
         typer.echo(os.path.relpath(debian.kernel(line)))
         typer.echo(os.path.relpath(kmodule.build("hostile", line)))
     host_programs.files("kexec-tools", "sbin/kexec")
+    host_python.files()
     typer.echo(os.path.relpath(build_userland()))
 
 

@@ -10,6 +10,8 @@ from delphyne.compiler.front.source import Module, top_level
 
 EL2 = "delphyne.el2"
 LANG = "delphyne.lang"
+GUEST = "delphyne.board.guest"
+"""The bare guest of tests and measurements: the one program of the language that is no part of EL2."""
 
 ARROWS: dict[str, frozenset[str]] = {
     "entry": frozenset({"kvm", "guest", "control", "sealing", "memory", "arch"}),
@@ -30,7 +32,7 @@ def is_outside(name: str) -> bool:
     """Whether a module of this name can hold no function of a program: Python's own library and the tools of this project."""
     top = name.split(".")[0]
     if top == "delphyne":
-        return not (name.startswith((EL2, LANG)) or name == "delphyne.compiler.front.runtime")
+        return not (name.startswith((EL2, LANG, GUEST)) or name == "delphyne.compiler.front.runtime")
     return False
 
 

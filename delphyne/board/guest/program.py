@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bare guest's CPUs: what CPU 0 does on command, what the others wait for, and what an interrupt does.
+
+Each kind of exit is caused between two marks and checked outside of them. Memory to be touched for the first time lies at SMALL (mapped by 4 KiB
+pages) and at LARGE (by blocks of 2 MiB); the monitor sees to it that stage 2 has none of it when the command comes. No lock: what both CPUs and
+the interrupt see is atomic.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Never
+
+from delphyne.board.guest import device, gic, start
+from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_sub
+
+CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
+CNTV_TVAL_EL0: Final = SysReg(u64, "CNTV_TVAL_EL0", 3, 3, 14, 3, 0)
+CNTVCT_EL0: Final = SysReg(u64, "CNTVCT_EL0", 3, 3, 14, 0, 2)
+CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
+TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
+
+SMALL: Final = Pa(u64(0x8000_0000))
+LARGE: Final = Pa(u64(0xC000_0000))
+PAGE: Final = u64(4096)
+BLOCK: Final = u64(2 << 20)
+UNMAP_PAGES: Final = u64(8)
+PATTERN: Final = u64(0x5EED_0000_0000_0001)
+PSCI_VERSION: Final = u64(0x8400_0000)
+PSCI_SYSTEM_OFF: Final = u64(0x8400_0008)
+PSCI_CPU_ON: Final = u64(0xC400_0003)
+PATIENCE: Final = u64(20)
+"""Seconds of the virtual counter after which what was waited for counts as lost."""
+
+INTERRUPTS: Final = AtomicU64()
+"""How often the timer's interrupt or an IPI was taken, on any CPU."""
+ONLINE: Final = AtomicU64()
+"""CPUs that run, but for CPU 0."""
+
+
+class Kind(Enum8):
+    """What causes the exit."""
+
+    NONE = 0
+    HYPERCALL = 1
+    MMIO = 2
+    VGIC = 3
+    IPI = 4
+    EOI = 5
+    TIMER = 6
+    WFI = 7
+    FILL_4K = 8
+    FILL_2M = 9
+    REFILL_4K = 10
+    NOTHING = 11
+
+
+class Wrong(Enum8):
+    """What a command found wrong; 0 is nothing."""
+
+    NOTHING = 0
+    UNKNOWN = 1
+    ANSWER = 2
+    LOST = 3
+    MEMORY = 4
+    SIMD = 5
+    OFFLINE = 6
+
+
+@entry("guest_main")
+def guest_main(cpu: u64) -> None:
+    """CPU 0: sets the machine up and obeys."""
+    gic.set_up(device.read(device.GIC_VERSION))
+    gic.set_up_cpu(cpu)
+    for other in u64.range(1, device.read(device.CPUS)):
+        answer = start.hypercall(PSCI_CPU_ON, other, start.secondary_address(), other)
+        if answer != 0 or not _reached(ONLINE, other):
+            device.write(device.RESULT, u64(Wrong.OFFLINE.raw))
+    start.unmask_interrupts()
+    while True:
+        command = device.read(device.COMMAND)
+        if command == 0:
+            break
+        device.write(device.RESULT, u64(_obey(command).raw))
+    start.hypercall(PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
+
+
+@entry("guest_other_main")
+def guest_other_main(cpu: u64) -> Never:
+    """Another CPU: takes IPIs for ever."""
+    gic.set_up_cpu(cpu)
+    start.unmask_interrupts()
+    ONLINE.add(u64(1), Order.RELEASE)
+    while True:
+        isb()
+
+
+@entry("guest_interrupt")
+def guest_interrupt() -> None:
+    """An IRQ: the timer's is turned off, all are ended, and only then is it known to have come."""
+    acknowledged = gic.acknowledge()
+    number = acknowledged & gic.INTID_MASK
+    if number >= 1020:
+        return
+    if number == gic.TIMER:
+        CNTV_CTL_EL0.write(u64(0))
+        isb()
+    gic.end(acknowledged)
+    INTERRUPTS.add(u64(1), Order.RELEASE)
+
+
+@entry("guest_exception")
+def guest_exception(syndrome: u64, at: u64, address: u64) -> Never:
+    """ESR, ELR and FAR of what should not have happened."""
+    _die(syndrome, at, address)
+
+
+@entry("guest_trapped")
+def guest_trapped(site: u64, first: u64, second: u64) -> Never:
+    """A check of compiled code failed."""
+    _die(site, first, second)
+
+
+def _die(first: u64, second: u64, third: u64) -> Never:
+    device.write(device.FAULT, first)
+    device.write(device.FAULT, second)
+    device.write(device.FAULT, third)
+    while True:
+        start.hypercall(PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
+
+
+def _reached(count: AtomicU64, wanted: u64) -> bool:
+    """Waits, running, until `count` is `wanted`; False where it does not come."""
+    begun = CNTVCT_EL0.read()
+    patience = CNTFRQ_EL0.read() * PATIENCE
+    while count.load(Order.ACQUIRE) != wanted:
+        isb()
+        if wrap_sub(CNTVCT_EL0.read(), begun) > patience:
+            return False
+    return True
+
+
+def _obey(command: u64) -> Wrong:
+    """Runs one command; the first thing that was wrong."""
+    kind = Kind.of(u8.wrap(command))
+    if kind is None:
+        return Wrong.UNKNOWN
+    simd = command >> 8 & 1 == 1
+    for number in u64.range(command >> 16 & 0xFFFF):
+        seed = number + 0x100
+        if simd:
+            start.fill_simd(seed)
+        wrong = _once(kind, number, simd, seed)
+        if wrong is not Wrong.NOTHING:
+            return wrong
+        if simd and start.count_wrong_simd(seed) != 0:
+            return Wrong.SIMD
+    return Wrong.NOTHING
+
+
+def _use(simd: bool, seed: u64) -> bool:
+    """The one SIMD instruction between two exits, where wanted; False where it brought the wrong thing."""
+    return not simd or start.read_simd() == seed
+
+
+def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
+    match kind:
+        case Kind.HYPERCALL:
+            return _hypercall(simd, seed)
+        case Kind.MMIO:
+            return _mmio(simd, seed)
+        case Kind.VGIC:
+            return _vgic(simd, seed)
+        case Kind.IPI:
+            return _ipi(simd, seed)
+        case Kind.EOI:
+            return _eoi(simd, seed)
+        case Kind.TIMER:
+            return _timer(simd, seed)
+        case Kind.WFI:
+            return _wfi(simd, seed)
+        case Kind.FILL_4K:
+            return _touch(SMALL + PAGE * number, simd, seed)
+        case Kind.FILL_2M:
+            return _touch(LARGE + BLOCK * number, simd, seed)
+        case Kind.REFILL_4K:
+            return _refill(SMALL + PAGE * UNMAP_PAGES * number, simd, seed)
+        case Kind.NOTHING:
+            return _nothing(simd, seed)
+        case Kind.NONE:
+            return Wrong.UNKNOWN
+
+
+def _nothing(simd: bool, seed: u64) -> Wrong:
+    start.mark_begin()
+    right = _use(simd, seed)
+    start.mark_end()
+    return Wrong.NOTHING if right else Wrong.SIMD
+
+
+def _hypercall(simd: bool, seed: u64) -> Wrong:
+    start.mark_begin()
+    version = start.hypercall(PSCI_VERSION, u64(0), u64(0), u64(0))
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if version >> 16 == 1 else Wrong.ANSWER
+
+
+def _mmio(simd: bool, seed: u64) -> Wrong:
+    start.mark_begin()
+    device.write(device.ECHO, seed)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if device.read(device.ECHO) == ~seed else Wrong.ANSWER
+
+
+def _vgic(simd: bool, seed: u64) -> Wrong:
+    start.mark_begin()
+    enabled = gic.read_enabled()
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if enabled == 1 else Wrong.ANSWER
+
+
+def _ipi(simd: bool, seed: u64) -> Wrong:
+    expected = INTERRUPTS.load(Order.ACQUIRE) + 1
+    start.mark_begin()
+    gic.send_ipi(u64(1))
+    came = _reached(INTERRUPTS, expected)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if came else Wrong.LOST
+
+
+def _eoi(simd: bool, seed: u64) -> Wrong:
+    """A level-sensitive interrupt is pending and acknowledged with IRQs masked; its end, which KVM asks to be told, is what is counted."""
+    start.mask_interrupts()
+    gic.make_pending()
+    acknowledged = gic.acknowledge()
+    start.mark_begin()
+    gic.end(acknowledged)
+    right = _use(simd, seed)
+    start.mark_end()
+    again = gic.acknowledge()
+    start.unmask_interrupts()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if acknowledged == gic.SPI and again >= 1020 else Wrong.LOST
+
+
+def _arm(share: u64) -> None:
+    """The virtual timer fires after that share of a second."""
+    CNTV_TVAL_EL0.write(CNTFRQ_EL0.read() // share)
+    CNTV_CTL_EL0.write(u64(1))
+    isb()
+
+
+def _timer(simd: bool, seed: u64) -> Wrong:
+    expected = INTERRUPTS.load(Order.ACQUIRE) + 1
+    start.mark_begin()
+    _arm(u64(200_000))
+    came = _reached(INTERRUPTS, expected)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if came else Wrong.LOST
+
+
+def _wfi(simd: bool, seed: u64) -> Wrong:
+    expected = INTERRUPTS.load(Order.ACQUIRE) + 1
+    start.mask_interrupts()
+    _arm(u64(500))
+    start.mark_begin()
+    start.wait_for_interrupt()
+    right = _use(simd, seed)
+    start.unmask_interrupts()
+    came = _reached(INTERRUPTS, expected)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if came else Wrong.LOST
+
+
+def _touch(page: Pa, simd: bool, seed: u64) -> Wrong:
+    """The first access to memory that stage 2 does not map yet; the monitor has left PATTERN in its second word."""
+    start.mark_begin()
+    mmio_write64(page, seed)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if mmio_read64(page) == seed and mmio_read64(page + u64(8)) == PATTERN else Wrong.MEMORY
+
+
+def _refill(first: Pa, simd: bool, seed: u64) -> Wrong:
+    """UNMAP_PAGES pages are mapped, dropped by the monitor, and touched again: they must be new."""
+    for number in u64.range(UNMAP_PAGES):
+        mmio_write64(first + PAGE * number, seed)
+    start.mark_begin()
+    device.write(device.UNMAP, first.raw)
+    right = _use(simd, seed)
+    for number in u64.range(UNMAP_PAGES):
+        mmio_write64(first + PAGE * number, seed)
+        if not _use(simd, seed):
+            right = False
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    for number in u64.range(UNMAP_PAGES):
+        page = first + PAGE * number
+        if mmio_read64(page) != seed or mmio_read64(page + u64(8)) != 0:
+            return Wrong.MEMORY
+    return Wrong.NOTHING

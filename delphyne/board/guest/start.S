@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bare guest's start at EL1, its vectors, and the few instructions that typed Python has no word for.
+//
+// KVM starts CPU 0 at guest_start with the MMU off and interrupts masked; PSCI CPU_ON starts another at guest_secondary with its number in x0.
+// The MMU is on with an identity map: 0-1 GiB device, 1-4 GiB normal write-back. TPIDR_EL1 holds the CPU's number.
+
+        .equ    STACK_BYTES, 16384
+
+        .section .text.start, "ax"
+        .globl  guest_start, guest_secondary
+guest_start:
+        mov     x0, #0
+guest_secondary:
+        mov     x20, x0
+        msr     tpidr_el1, x0
+        adrp    x1, guest_vectors
+        add     x1, x1, :lo12:guest_vectors
+        msr     vbar_el1, x1
+        mov     x1, #0xff00                     // MAIR: 0 device-nGnRnE, 1 normal write-back
+        msr     mair_el1, x1
+        adrp    x1, guest_table
+        msr     ttbr0_el1, x1
+        ldr     x1, =0x200803519                // TCR: TTBR0 of 39 bits from level 1, 4 KiB, inner shareable write-back; no TTBR1; 40-bit output
+        msr     tcr_el1, x1
+        mov     x1, #3 << 20                    // CPACR: SIMD allowed
+        msr     cpacr_el1, x1
+        isb
+        tlbi    vmalle1
+        ic      iallu
+        dsb     sy
+        isb
+        ldr     x1, =0x30d0180d                 // SCTLR: RES1, M, C, SA, I
+        msr     sctlr_el1, x1
+        isb
+        adrp    x1, guest_stacks
+        mov     x2, #STACK_BYTES
+        madd    x1, x2, x20, x1
+        add     sp, x1, x2
+        mov     x29, #0
+        mov     x30, #0
+        mov     x0, x20
+        cbnz    x20, guest_other_main
+        b       guest_main
+
+        // What the trace is cut at. Only their addresses matter.
+        .globl  mark_begin, mark_end
+mark_begin:
+        ret
+mark_end:
+        ret
+
+        .globl  hypercall                       // x0 function, x1-x3 arguments -> x0
+hypercall:
+        hvc     #0
+        ret
+
+        .globl  wait_for_interrupt
+wait_for_interrupt:
+        dsb     sy
+        wfi
+        ret
+
+        .globl  mask_interrupts, unmask_interrupts
+mask_interrupts:
+        msr     daifset, #2
+        ret
+unmask_interrupts:
+        msr     daifclr, #2
+        ret
+
+        .globl  secondary_address
+secondary_address:
+        adrp    x0, guest_secondary
+        add     x0, x0, :lo12:guest_secondary
+        ret
+
+        .globl  fill_simd                       // x0: register n becomes x0 + n in both halves
+fill_simd:
+        .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        dup     v\n\().2d, x0
+        add     x0, x0, #1
+        .endr
+        ret
+
+        .globl  read_simd                       // one instruction with a SIMD register
+read_simd:
+        fmov    x0, d0
+        ret
+
+        .globl  count_wrong_simd                // x0 as given to fill_simd -> how many of 64 halves differ
+count_wrong_simd:
+        mov     x2, #0
+        .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        umov    x1, v\n\().d[0]
+        cmp     x1, x0
+        cinc    x2, x2, ne
+        umov    x1, v\n\().d[1]
+        cmp     x1, x0
+        cinc    x2, x2, ne
+        add     x0, x0, #1
+        .endr
+        mov     x0, x2
+        ret
+
+        .globl  mmio_read32, mmio_read64, mmio_write32, mmio_write64
+mmio_read32:
+        ldr     w0, [x0]
+        ret
+mmio_read64:
+        ldr     x0, [x0]
+        ret
+mmio_write32:
+        str     w1, [x0]
+        ret
+mmio_write64:
+        str     x1, [x0]
+        ret
+
+        .globl  __trap                          // x0 site, x1 and x2 operands: a failed check of compiled code
+__trap:
+        b       guest_trapped
+
+guest_interrupted:
+        sub     sp, sp, #192
+        stp     x0, x1, [sp, #0]
+        stp     x2, x3, [sp, #16]
+        stp     x4, x5, [sp, #32]
+        stp     x6, x7, [sp, #48]
+        stp     x8, x9, [sp, #64]
+        stp     x10, x11, [sp, #80]
+        stp     x12, x13, [sp, #96]
+        stp     x14, x15, [sp, #112]
+        stp     x16, x17, [sp, #128]
+        stp     x18, x29, [sp, #144]
+        str     x30, [sp, #160]
+        bl      guest_interrupt
+        ldp     x0, x1, [sp, #0]
+        ldp     x2, x3, [sp, #16]
+        ldp     x4, x5, [sp, #32]
+        ldp     x6, x7, [sp, #48]
+        ldp     x8, x9, [sp, #64]
+        ldp     x10, x11, [sp, #80]
+        ldp     x12, x13, [sp, #96]
+        ldp     x14, x15, [sp, #112]
+        ldp     x16, x17, [sp, #128]
+        ldp     x18, x29, [sp, #144]
+        ldr     x30, [sp, #160]
+        add     sp, sp, #192
+        eret
+
+guest_faulted:
+        mrs     x0, esr_el1
+        mrs     x1, elr_el1
+        mrs     x2, far_el1
+        b       guest_exception
+
+        .balign 2048
+guest_vectors:
+        .rept   5
+        b       guest_faulted
+        .balign 128
+        .endr
+        b       guest_interrupted               // IRQ at EL1 on its own stack
+        .balign 128
+        .rept   10
+        b       guest_faulted
+        .balign 128
+        .endr
+
+        .section .data.start, "aw"
+        .balign 4096
+guest_table:                                    // level 1, blocks of 1 GiB
+        .quad   0x0060000000000401              // device, not executable
+        .quad   0x0000000040000705              // normal memory, inner shareable
+        .quad   0x0000000080000705
+        .quad   0x00000000c0000705
+        .fill   508, 8, 0
+
+        .section .bss.start, "aw", %nobits
+        .balign 4096
+guest_stacks:
+        .space  8 * STACK_BYTES

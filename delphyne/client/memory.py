@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anonymous memory of the monitor that becomes a guest's RAM."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+PAGE = 4096
+BLOCK = 2 << 20
+
+
+class Memory:
+    """`size` bytes, aligned to 2 MiB so that the host may map it by blocks; `huge` asks for transparent huge pages, or for none of them."""
+
+    def __init__(self, size: int, huge: bool = False) -> None:
+        self.size = size
+        self._mapping = mmap.mmap(-1, size + BLOCK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
+        self._offset = -start % BLOCK
+        self.address = start + self._offset
+        self._mapping.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+
+    def write(self, at: int, data: bytes) -> None:
+        """Stores `data` at the offset `at`."""
+        self._check(at, len(data))
+        self._mapping[self._offset + at : self._offset + at + len(data)] = data
+
+    def read(self, at: int, size: int) -> bytes:
+        """`size` bytes at the offset `at`."""
+        self._check(at, size)
+        return self._mapping[self._offset + at : self._offset + at + size]
+
+    def drop(self, at: int, size: int) -> None:
+        """The pages are given back: the next access finds zeroes (madvise(2), MADV_DONTNEED)."""
+        self._check(at, size)
+        self._mapping.madvise(mmap.MADV_DONTNEED, self._offset + at, size)
+
+    def _check(self, at: int, size: int) -> None:
+        if at < 0 or size < 0 or at + size > self.size:
+            raise ValueError(f"{size} bytes at {at:#x} are not inside {self.size} bytes of guest memory")
