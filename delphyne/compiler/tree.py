@@ -233,9 +233,14 @@ class BootIndexPlace:
     loc: Loc
 
 
+PER_CPU_ANCHOR = "CPU"
+"""What the structure is exported as whose per-CPU static TPIDR_EL2 points into. Its field `index` says which element of every other one is meant."""
+
+
 @dataclass(slots=True)
 class MinePlace:
-    """This CPU's element of the per-CPU static `symbol` (an ArrayT of StructT): TPIDR_EL2 holds its address. Native: element 0."""
+    """This CPU's element of the per-CPU static `symbol` (an ArrayT of StructT): where TPIDR_EL2 points, or, for all but the anchor's, by the
+    anchor's `index`. Native: element 0."""
 
     symbol: str
     ty: Type

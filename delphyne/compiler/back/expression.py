@@ -34,7 +34,12 @@ def _mine(b: Body, node: tree.MinePlace) -> str:
     if not b.unit.target.hardware:
         return quoted(node.symbol)
     address = b.op(f"call i64 {b.unit.declare('llvm.read_register.i64', 'declare i64 @(metadata)')}(metadata {b.unit.register('3:4:13:0:2')})")
-    return b.op(f"inttoptr i64 {address} to ptr")
+    cpu = b.op(f"inttoptr i64 {address} to ptr")
+    anchor = next((struct for struct in b.unit.program.exports if struct.exported == tree.PER_CPU_ANCHOR), None)
+    if anchor is None or node.ty == anchor:
+        return cpu
+    where = layout.record_of(anchor).offsets[[name for name, _ in anchor.fields].index("index")]
+    return b.element(quoted(node.symbol), b.op(f"load i64, ptr {b.offset(cpu, where)}, align 8"), node.ty)
 
 
 def address(b: Body, node: tree.Place) -> str:

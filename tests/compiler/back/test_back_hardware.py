@@ -39,9 +39,9 @@ LEVELS = pytest.mark.parametrize("opt", [0, 2])
 HCR = {"name": "HCR_EL2", "op0": 3, "op1": 4, "crn": 1, "crm": 1, "op2": 0}
 
 
-def _assembly(*items: tree.Function | tree.Static, opt: int = 2) -> str:
+def _assembly(*items: tree.Function | tree.Static, opt: int = 2, exports: tuple[tree.StructT, ...] = ()) -> str:
     """The text of the functions given, without those that every module has."""
-    text = lower(emit_ir(program(*items), AARCH64, debug=False), AARCH64, emit="asm", opt=opt).data.decode()
+    text = lower(emit_ir(program(*items, exports=exports), AARCH64, debug=False), AARCH64, emit="asm", opt=opt).data.decode()
     return text.split("\t.globl\tmemcpy")[0]
 
 
@@ -78,6 +78,17 @@ def test_per_cpu_data_is_where_tpidr_el2_points(opt: int) -> None:
     text = _assembly(made, variable("CPUS", tree.ArrayT(cpu, 4)), opt=opt)
     assert re.search(r"mrs\s+x\d+, TPIDR_EL2", text)
     assert "CPUS" not in text.split(".Lfunc_end0")[0]
+
+
+@LEVELS
+def test_other_per_cpu_data_is_found_by_the_index_of_the_cpu(opt: int) -> None:
+    cpu = tree.StructT("Cpu", (("a", U64), ("index", U64)), exported=tree.PER_CPU_ANCHOR)
+    seat = tree.StructT("Seat", (("x", U64), ("y", U64), ("z", U64)))
+    place = tree.FieldPlace(tree.MinePlace("SEATS", seat, LOC), 2, U64, LOC)
+    made = function("f", [], U64, [ret(load(place))], exported=True)
+    text = _assembly(made, variable("SEATS", tree.ArrayT(seat, 4)), opt=opt, exports=(cpu,)).split(".Lfunc_end0")[0]
+    assert "SEATS" in text
+    assert re.search(r"ldr\s+x\d+, \[x\d+, #8\]", text), "the index of the CPU that TPIDR_EL2 points to"
 
 
 @LEVELS
