@@ -185,6 +185,10 @@ class Unbounded:
         """In place of `owned`: bytes from `pa`, which may be filled with zero, and lie where these cells do."""
         yield Zeroing(self, term(pa) - term(self.address), term(size))
 
+    def window(self, pa: Pa, size: u64) -> Iterator[Window]:
+        """In place of `owned`: bytes from `pa`."""
+        yield Window(self, term(pa) - term(self.address), term(size))
+
     def at(self, index: Any) -> Term:
         """The term of an index that is below the length; traps INDEX."""
         number = index_term(index)
@@ -207,6 +211,62 @@ class Zeroing:
         cells = term(self.array.length) << self.array.shift
         current().require(z3.And(self.start == 0, self.size == cells << shift, term(value) == 0), "exactly the memory of the array is cleared")
         self.array.cells.writes.append(Write(lambda at: z3.ULT(at, cells), lambda at: z3.BitVecVal(0, self.array.cells.cls.BITS)))
+
+
+class Pattern:
+    """`size` constant bytes that are one word over and over."""
+
+    def __init__(self, word: Term, size: Term) -> None:
+        self.word = word
+        self.size = size
+
+    def __getitem__(self, key: slice) -> Pattern:
+        low, high = _ends(key, self.size)
+        current().require(z3.Extract(2, 0, low) == 0, "the pattern begins with a whole word")
+        return Pattern(self.word, high - low)
+
+
+class Window:
+    """A window on the memory under a boot array of words: `size` bytes from byte `start`, to be written by whole words."""
+
+    def __init__(self, array: Unbounded, start: Term, size: Term) -> None:
+        self.array = array
+        self.start = start
+        self.size = size
+
+    @property
+    def length(self) -> Any:
+        """As of a slice."""
+        return integer(self.size)
+
+    def __getitem__(self, key: slice) -> Window:
+        low, high = _ends(key, self.size)
+        return Window(self.array, self.start + low, high - low)
+
+    def copy_from(self, source: Pattern) -> None:
+        """Every word becomes the pattern's; traps INDEX unless the lengths are equal."""
+        if decide(source.size != self.size):
+            trap(TrapKind.INDEX, source.size, self.size)
+        self.become(source.word)
+
+    def become(self, word: Term) -> None:
+        """Every word becomes `word`."""
+        first, end, length = z3.LShR(self.start, 3), z3.LShR(self.start + self.size, 3), term(self.array.length)
+        whole = z3.And(z3.Extract(2, 0, self.start) == 0, z3.Extract(2, 0, self.size) == 0)
+        inside = z3.And(z3.ULE(self.size, length << 3), z3.ULE(self.start, (length << 3) - self.size))
+        current().require(z3.And(whole, inside), "whole words of the array are written, and nothing else")
+        self.array.cells.writes.append(Write(lambda at: z3.And(z3.UGE(at, first), z3.ULT(at, end)), lambda at: word))
+
+
+def _ends(key: slice, size: Term) -> tuple[Term, Term]:
+    """Both ends of a slice of `size` bytes; traps INDEX as a slice does."""
+    low = z3.BitVecVal(0, 64) if key.start is None else index_term(key.start)
+    high = size if key.stop is None else index_term(key.stop)
+    if decide(z3.UGT(high, size)):
+        trap(TrapKind.INDEX, high, size)
+    if decide(z3.UGT(low, high)):
+        trap(TrapKind.INDEX, low, high)
+    return low, high
 
 
 class Words(Unbounded):
@@ -294,4 +354,4 @@ def cell(page: Term, slot: Term) -> Term:
     return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
 
 
-__all__ = ["Atomics", "Cells", "Looked", "Records", "TablePage", "Tables", "Words", "Write", "cell", "filling"]
+__all__ = ["Atomics", "Cells", "Looked", "Pattern", "Records", "TablePage", "Tables", "Window", "Words", "Write", "cell", "filling"]

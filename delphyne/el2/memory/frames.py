@@ -36,8 +36,10 @@ from delphyne.lang import (
     Lock,
     Order,
     Pa,
+    Slice,
     bits,
     boot,
+    constant,
     frozen,
     holds,
     owned,
@@ -87,12 +89,19 @@ class Bank:
 
 @struct
 class Layout:
-    """The banks in the order in which they were added."""
+    """The banks in the order in which they were added; where the table lies; and the first entry that `admit` has not passed: from there on
+    every frame is EL2's."""
 
     banks: Array[Bank, 16]
     count: u64
     frames: u64
+    table: Pa
+    fresh: u64
 
+
+ROW_BYTES: Final = u64(4096)
+HOST_ROW: Final = constant(Array[u8, 4096].of(list(int(FrameEntry(state=State.HOST).raw).to_bytes(8, "little")) * 512))
+"""Entries of the host, 512 in a row: copied, they are written two at a time."""
 
 ENTRIES: Final = BootArray[AtomicU64]()
 LAYOUT: Final = frozen(Layout())
@@ -136,6 +145,7 @@ def attach(table: Pa) -> None | Err:
     if not table.is_aligned(PAGE_SIZE):
         return Err.ALIGNMENT
     ENTRIES.attach(table.raw, LAYOUT.frames)
+    LAYOUT.table = table
     with owned(table, LAYOUT.frames * ENTRY_BYTES) as window:
         window.fill(u8(0))
     return None
@@ -143,24 +153,33 @@ def attach(table: Pa) -> None | Err:
 
 @boot
 def admit(base: Pa, size: u64) -> None | Err:
-    """Give the frames of `size` bytes from `base` to the host.
+    """Give the frames of `size` bytes from `base` to the host. Runs are given in the order of the table, so that none is looked at twice.
 
-    Err.ALIGNMENT; Err.RANGE unless they lie in one bank; Err.STATE unless all are EL2's.
+    Err.ALIGNMENT; Err.RANGE unless they lie in one bank; Err.STATE where a frame from `base` on was given before.
     """
     if not base.is_aligned(PAGE_SIZE) or size % PAGE_SIZE != 0:
         return Err.ALIGNMENT
     if size == 0:
         return None
     first = index_of(base)
-    if first is None or size // PAGE_SIZE > _frames_from(base):
+    count = size // PAGE_SIZE
+    if first is None or count > _frames_from(base):
         return Err.RANGE
-    with LOCK:
-        for index in u64.range(first, first + size // PAGE_SIZE):
-            if entry_at(index) != FrameEntry(state=State.EL2):
-                return Err.STATE
-        for index in u64.range(first, first + size // PAGE_SIZE):
-            _store(index, FrameEntry(state=State.HOST))
+    if first < LAYOUT.fresh:
+        return Err.STATE
+    with LOCK, owned(LAYOUT.table + first * ENTRY_BYTES, count * ENTRY_BYTES) as run:
+        _fill_host(run)
+    LAYOUT.fresh = first + count
     return None
+
+
+@boot
+def _fill_host(run: Slice[u8]) -> None:
+    """Every entry of the run becomes the host's."""
+    rows = run.length // ROW_BYTES
+    for row in u64.range(rows):
+        run[row * ROW_BYTES : (row + 1) * ROW_BYTES].copy_from(HOST_ROW[:])
+    run[rows * ROW_BYTES : run.length].copy_from(HOST_ROW[: run.length - rows * ROW_BYTES])
 
 
 def index_of(pa: Pa) -> u64 | None:

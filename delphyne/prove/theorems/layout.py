@@ -17,13 +17,15 @@ from delphyne.el2.memory import frames
 from delphyne.el2.memory.frames import Bank
 from delphyne.lang import Pa, owned, u64
 from delphyne.prove.loops import Rule
-from delphyne.prove.memory import Atomics, Cells, Looked, Records, Write, filling
+from delphyne.prove.memory import Atomics, Cells, Pattern, Records, Window, Write, filling
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
 
 FRAMES_IN_48_BITS = 1 << 36
 AT_BOOT = "one CPU runs at boot"
+HOST = 1
+"""An entry of the host's that nobody pins."""
 OWNED = "owned: its bytes are those of the boot array that was attached at the same address"
 
 
@@ -39,6 +41,8 @@ class Banks:
         self.frames = given.u64("frames")
         self.count_before, self.frames_before = term(self.count), term(self.frames)
         given.assume(z3.ULE(self.count_before, 16), z3.ULE(self.frames_before, self.count_before << 36))
+        self.table: Any = None
+        self.fresh: Any = None
         given.replace(frames.LAYOUT, self)
 
     def now(self, name: str, bank: Term) -> Term:
@@ -230,34 +234,60 @@ def attach(given: Given) -> None:
     given.require((z3.Extract(11, 0, term(table)) == 0) == (not isinstance(result, Err)), "refused where it is not aligned")
     is_entry = z3.ULT(frame, term(banks.frames))
     given.require(entries(frame) == z3.If(z3.And(is_entry, not isinstance(result, Err)), 0, entries.first(frame)), "every entry is EL2's")
+    given.require(isinstance(result, Err) or term(banks.table) == term(table), "the table is known to lie there")
 
 
-@theorem(frames.admit, outcomes=("admitted", "refused"), assumes=("layout.index_of", "layout.frames_from"), trusts=(AT_BOOT,))
+@theorem(frames._fill_host, trusts=(AT_BOOT, OWNED))
+def fill_host(given: Given) -> None:
+    """Every entry of a run becomes the host's, and no other changes."""
+    given.require(bytes(frames.HOST_ROW) == int(HOST).to_bytes(8, "little") * 512, "the constant holds entries of the host")
+    given.replace(frames.HOST_ROW, Pattern(z3.BitVecVal(HOST, 64), z3.BitVecVal(4096, 64)))
+    length, first, count = (given.word(name, 64) for name in ("frames", "first entry", "entries"))
+    given.assume(z3.ULE(length, 1 << 40), z3.ULE(count, length), z3.ULE(first, length - count))
+    entries, frame = Cells("entry", u64), given.word("any frame", 64)
+    array = Atomics(entries, integer(length))
+
+    def filled(until: Term) -> Write:
+        return Write(lambda at: z3.And(z3.UGE(at, first), z3.ULT(at, until)), lambda at: z3.BitVecVal(HOST, 64))
+
+    given.rule(frames._fill_host, filling([entries], lambda words, row: filled(first + (row << 9))))
+    run: Any = Window(array, first << 3, count << 3)
+    frames._fill_host(run)
+    inside = z3.And(z3.UGE(frame, first), z3.ULT(frame, first + count))
+    given.require(entries(frame) == z3.If(inside, HOST, entries.first(frame)), "these and no others")
+
+
+GIVEN_AT_BOOT = ("layout.index_of", "layout.frames_from", "layout.fill_host")
+
+
+@theorem(frames.admit, outcomes=("admitted", "refused"), assumes=GIVEN_AT_BOOT, trusts=(AT_BOOT, OWNED))
 def admit(given: Given) -> None:
-    """The frames of a range, all EL2's before, become the host's; with Err nothing changes."""
+    """The frames of a range, all EL2's before, become the host's; with Err nothing changes. From LAYOUT.fresh on all frames are EL2's."""
+    banks = Banks(given)
     base, size, frame = given.u64("base"), given.u64("size"), given.word("any frame", 64)
-    length, first, left = given.u64("frames"), given.u64("index of base"), given.u64("frames in its bank")
+    length, first, left = given.u64("entries"), given.u64("index of base"), given.u64("frames in its bank")
     given.assume(z3.ULT(term(first), term(length)), z3.ULE(term(left), term(length) - term(first)), z3.ULE(term(length), 1 << 40))
     is_ram = given.boolean("base is RAM")
     given.replace(frames.index_of, lambda pa: integer(term(first)) if is_ram else None)
     given.replace(frames._frames_from, lambda pa: integer(term(left)) if is_ram else u64(0))
-    entries = Looked("entry", u64)
-    given.replace(frames.ENTRIES, Atomics(entries, length))
-
-    def admitted(until: Term) -> Write:
-        return Write(lambda at: z3.And(z3.UGE(at, term(first)), z3.ULT(at, until)), lambda at: z3.BitVecVal(1, 64))
-
-    looked = Rule(lambda here: z3.Implies(z3.And(z3.UGE(frame, term(first)), z3.ULT(frame, here)), entries.first(frame) == 0))
-    given.rule(frames.admit, looked, filling([entries], lambda words, here: admitted(here)))
+    given.replace(frames._fill_host, lambda run: run.become(z3.BitVecVal(HOST, 64)))
+    table, fresh = given.u64("table"), given.u64("fresh")
+    given.assume(z3.Extract(11, 0, term(table)) == 0, z3.ULT(term(table), 1 << 48))
+    banks.table, banks.fresh = Pa(table), fresh
+    entries = Cells("entry", u64)
+    given.assume(z3.Implies(z3.UGE(frame, term(fresh)), entries.first(frame) == 0))
+    array = Atomics(entries, length)
+    array.address = table
+    given.replace(owned, contextmanager(array.window))
     result = frames.admit(Pa(base), size)
     done = not isinstance(result, Err)
     given.outcome("admitted" if done else "refused")
     count = z3.LShR(term(size), 12)
-    inside = z3.And(z3.UGE(frame, term(first)), z3.ULT(frame, term(first) + count))
+    inside = z3.And(count != 0, z3.UGE(frame, term(first)), z3.ULT(frame, term(first) + count))
     aligned = z3.Extract(11, 0, term(base) | term(size)) == 0
     given.require(z3.Implies(done, z3.And(aligned, z3.Or(count == 0, z3.And(is_ram, z3.ULE(count, term(left)))))), "only whole frames of one bank")
     given.require(z3.Implies(z3.And(done, inside), entries.first(frame) == 0), "only frames of EL2")
-    taken = z3.Or([z3.And(entries.first(at) != 0, z3.UGE(at, term(first)), z3.ULT(at, term(first) + count)) for at in entries.looked])
-    reason = z3.And(count != 0, z3.Or(z3.Not(z3.BoolVal(is_ram)), z3.UGT(count, term(left)), taken))
+    reason = z3.And(count != 0, z3.Or(z3.Not(z3.BoolVal(is_ram)), z3.UGT(count, term(left)), z3.ULT(term(first), term(fresh))))
     given.require(z3.Implies(not done, z3.Or(z3.Not(aligned), reason)), "refused only for a reason")
-    given.require(entries(frame) == z3.If(z3.And(done, inside), 1, entries.first(frame)), "these frames and no others become the host's")
+    given.require(entries(frame) == z3.If(z3.And(done, inside), HOST, entries.first(frame)), "these frames and no others become the host's")
+    given.require(z3.Implies(z3.UGE(frame, term(banks.fresh)), entries(frame) == 0), "what is not passed yet is EL2's")
