@@ -11,20 +11,21 @@ from delphyne.compiler.back.target import Target
 
 _COPY_UP = """
   %rounds = and i64 %n, -16
+  %pairs.end = getelementptr inbounds i8, ptr %to, i64 %rounds
   %some = icmp ne i64 %rounds, 0
   br i1 %some, label %pair, label %rest
 pair:
-  %i = phi i64 [ 0, %up ], [ %i.next, %pair ]
-  %s0 = getelementptr inbounds i8, ptr %from, i64 %i
+  %s0 = phi ptr [ %from, %up ], [ %s.next, %pair ]
+  %d0 = phi ptr [ %to, %up ], [ %d.next, %pair ]
   %s1 = getelementptr inbounds i8, ptr %s0, i64 8
-  %d0 = getelementptr inbounds i8, ptr %to, i64 %i
   %d1 = getelementptr inbounds i8, ptr %d0, i64 8
   %x0 = load i64, ptr %s0, align 1
   %x1 = load i64, ptr %s1, align 1
   store i64 %x0, ptr %d0, align 1
   store i64 %x1, ptr %d1, align 1
-  %i.next = add nuw i64 %i, 16
-  %pairs = icmp ult i64 %i.next, %rounds
+  %s.next = getelementptr inbounds i8, ptr %s0, i64 16
+  %d.next = getelementptr inbounds i8, ptr %d0, i64 16
+  %pairs = icmp ne ptr %d.next, %pairs.end
   br i1 %pairs, label %pair, label %rest
 rest:
   %left = icmp ult i64 %rounds, %n
@@ -101,16 +102,16 @@ entry:
   %wide = zext i8 %byte.value to i64
   %word = mul i64 %wide, 72340172838076673
   %rounds = and i64 %n, -16
+  %pairs.end = getelementptr inbounds i8, ptr %to, i64 %rounds
   %some = icmp ne i64 %rounds, 0
   br i1 %some, label %pair, label %rest
 pair:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %pair ]
-  %d0 = getelementptr inbounds i8, ptr %to, i64 %i
+  %d0 = phi ptr [ %to, %entry ], [ %d.next, %pair ]
   %d1 = getelementptr inbounds i8, ptr %d0, i64 8
   store i64 %word, ptr %d0, align 1
   store i64 %word, ptr %d1, align 1
-  %i.next = add nuw i64 %i, 16
-  %pairs = icmp ult i64 %i.next, %rounds
+  %d.next = getelementptr inbounds i8, ptr %d0, i64 16
+  %pairs = icmp ne ptr %d.next, %pairs.end
   br i1 %pairs, label %pair, label %rest
 rest:
   %left = icmp ult i64 %rounds, %n
