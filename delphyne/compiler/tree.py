@@ -674,6 +674,8 @@ class Function:
     simd: bool = False
     cold: bool = False
     """Never inlined and moved away from hot code (`@cold`)."""
+    apart: bool = False
+    """Never inlined (`@apart`)."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ from delphyne.lang.arrays import (
 from delphyne.lang.atomics import AtomicU32, AtomicU64, Order
 from delphyne.lang.bitfields import Bits8, Bits16, Bits32, Bits64, bits
 from delphyne.lang.enums import Enum8, Enum16, Enum32, Enum64, ErrorEnum
-from delphyne.lang.functions import assembly, boot, cold, entry, holds, twin
+from delphyne.lang.functions import apart, assembly, boot, cold, entry, holds, twin
 from delphyne.lang.hardware import (
     Domain,
     SysReg,
@@ -159,6 +159,7 @@ __all__ = [
     "aese",
     "aesimc",
     "aesmc",
+    "apart",
     "assembly",
     "at_s1e1r",
     "at_s1e1w",

@@ -38,6 +38,12 @@ def cold(function: F) -> F:
     return function
 
 
+def apart(function: F) -> F:
+    """A function of its own in the program too: who calls it on one of several ways need not keep registers for it on the others."""
+    function_meta(function).apart = True
+    return function
+
+
 def entry(symbol: str) -> Callable[[F], F]:
     """Called from assembly under this name."""
     if type(symbol) is not str:

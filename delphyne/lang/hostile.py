@@ -66,6 +66,12 @@ class Hostile:
             return None
         return Tainted[u64](place_at(AtomicU64, self.base.raw + offset).load(Order.RELAXED))
 
+    def compare_exchange_u64(self, offset: u64, expected: u64, wanted: u64) -> bool:
+        """Writes `wanted` where an aligned u64 is `expected` still, as one step; whether it did. False where it does not lie inside."""
+        if not self._holds(offset, u64(8)) or not (self.base + offset).is_aligned(u64(8)):
+            return False
+        return place_at(AtomicU64, self.base.raw + offset).compare_exchange(expected, wanted, Order.ACQ_REL) == expected
+
     def copy_in(self, to: Slice[u8], offset: u64) -> bool:
         """Fills `to` from `offset`; False, and nothing copied, where that does not lie inside."""
         if not self._holds(offset, to.length):

@@ -44,6 +44,7 @@ class FunctionMeta:
     holds: tuple[Any, ...] = ()
     simd: bool = False
     cold: bool = False
+    apart: bool = False
     entry: str | None = None
     assembly: bool = False
 

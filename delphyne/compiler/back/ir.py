@@ -151,7 +151,7 @@ def _function(unit: Unit, function: tree.Function) -> list[str]:
         body.begin("return")
         body.end(f"ret {value_type(function.result)} {body.load(body.result, function.result)}")
     linkage = "hidden" if function.exported else "internal"
-    attributes = f"#{int(function.simd)}{' cold noinline' if function.cold else ''}{never}"
+    attributes = f"#{int(function.simd)}{' cold noinline' if function.cold else ' noinline' if function.apart else ''}{never}"
     subprogram = f" !dbg !{unit.debug.function(function)}" if unit.debug is not None else ""
     head = f"define {linkage} {_signature(function, names)} {attributes}{subprogram} {{"
     return [head, "entry:", *allocas, *body.scratch, *body.lines, *body.traps, "}", ""]

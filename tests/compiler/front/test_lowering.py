@@ -31,7 +31,7 @@ from typing import Final
 
 from delphyne.lang import (
     Array, AtomicU32, AtomicU64, Bits64, BootArray, Domain, Enum8, ErrorEnum, Level, Lock, Order, Pa, Pool, Secret, SimdArea, Slice, SysReg, View,
-    bits, boot, checked_add, cold, constant, declassify, dsb, entry, frozen, guarded, load_be32, log, nospec, owned, per_cpu, placed, secret,
+    apart, bits, boot, checked_add, cold, constant, declassify, dsb, entry, frozen, guarded, load_be32, log, nospec, owned, per_cpu, placed, secret,
     secret_equal, sign_extend, simd, store_be32, struct, text, u8, u16, u32, u64, unreachable, v128_from_u64, v128_low, value, wipe, wrap_add,
 )
 
@@ -197,6 +197,11 @@ def test_marks_of_functions(tmp_path: Path) -> None:
     start, g = program.functions["start"], program.functions["lowering.g"]
     assert (start.cold, start.exported, start.simd, start.external) == (True, True, False, False)
     assert (g.cold, g.exported, g.simd, g.external) == (False, False, True, False)
+
+
+def test_a_function_apart_is_never_inlined(tmp_path: Path) -> None:
+    program = _compile(tmp_path, "@apart\ndef f() -> None:\n    pass\n\n@entry('start')\ndef g() -> None:\n    f()")
+    assert [f.apart for f in program.functions.values()] == [True, False]
 
 
 def test_functions_in_assembly_are_external(tmp_path: Path) -> None:
