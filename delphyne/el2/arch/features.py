@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.identification import ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1
+from delphyne.el2.arch.identification import (
+    ID_AA64DFR0_EL1,
+    ID_AA64MMFR0_EL1,
+    ID_AA64MMFR1_EL1,
+    ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1,
+)
 from delphyne.lang import Bits64, SysReg, bits, u8
 
 
@@ -38,6 +44,7 @@ class IdAa64isar2(Bits64):
     gpa3: u8 = bits(11, 8)
     apa3: u8 = bits(15, 12)
     mops: u8 = bits(19, 16)
+    clrbhb: u8 = bits(31, 28)
 
 
 class IdAa64mmfr3(Bits64):
@@ -122,6 +129,21 @@ def has_context_number() -> bool:
     return csv2 >= 2 or (csv2 == 1 and ID_AA64PFR1_EL1.read().csv2_frac >= 2)
 
 
+def has_forced_write_back() -> bool:
+    """FEAT_S2FWB."""
+    return ID_AA64MMFR2_EL1.read().fwb != 0
+
+
 def has_activity_monitors() -> bool:
     """FEAT_AMUv1."""
     return ID_AA64PFR0_EL1.read().amu != 0
+
+
+def has_clear_history() -> bool:
+    """FEAT_CLRBHB: the instruction that clears the branch history."""
+    return ID_AA64ISAR2_EL1.read().clrbhb != 0
+
+
+def exceptions_clear_history() -> bool:
+    """FEAT_ECBHB: no branch history survives an exception to a higher level."""
+    return ID_AA64MMFR1_EL1.read().ecbhb != 0

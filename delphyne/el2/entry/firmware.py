@@ -15,7 +15,18 @@ from typing import Final
 from delphyne.el2.arch import image
 from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.frame import Frame, skip
-from delphyne.el2.arch.psci import AFFINITY_MASK, NOT_SUPPORTED, PSCI_SUCCESS
+from delphyne.el2.arch.psci import (
+    AFFINITY_MASK,
+    NOT_SUPPORTED,
+    PSCI_FEATURES,
+    PSCI_SUCCESS,
+    PSCI_VERSION,
+    SMCCC_ARCH_FEATURES,
+    SMCCC_ARCH_WORKAROUND_1,
+    SMCCC_ARCH_WORKAROUND_2,
+    SMCCC_ARCH_WORKAROUND_3,
+    SMCCC_VERSION,
+)
 from delphyne.lang import Domain, Order, address_of, assembly, dsb, u32, u64
 
 FUNCTION_MASK: Final = u64(0xFFFF_FFFF)
@@ -25,7 +36,6 @@ NO_VECTORS_HINT: Final = u64(1 << 16)
 WIDE: Final = u64(0x4000_0000)
 """Set in the number of a call with 64-bit arguments."""
 
-VERSION: Final = u64(0x8400_0000)
 CPU_SUSPEND: Final = u64(0x8400_0001)
 CPU_OFF: Final = u64(0x8400_0002)
 CPU_ON: Final = u64(0x8400_0003)
@@ -33,18 +43,12 @@ AFFINITY_INFO: Final = u64(0x8400_0004)
 MIGRATE_INFO_TYPE: Final = u64(0x8400_0006)
 SYSTEM_OFF: Final = u64(0x8400_0008)
 SYSTEM_RESET: Final = u64(0x8400_0009)
-FEATURES: Final = u64(0x8400_000A)
 SYSTEM_SUSPEND: Final = u64(0x8400_000E)
 SET_SUSPEND_MODE: Final = u64(0x8400_000F)
 SYSTEM_RESET2: Final = u64(0x8400_0012)
 TRNG_VERSION: Final = u64(0x8400_0050)
 TRNG_LAST: Final = u64(0x8400_0053)
-SMCCC_VERSION: Final = u64(0x8000_0000)
-SMCCC_ARCH_FEATURES: Final = u64(0x8000_0001)
 SMCCC_ARCH_SOC_ID: Final = u64(0x8000_0002)
-SMCCC_ARCH_WORKAROUND_1: Final = u64(0x8000_8000)
-SMCCC_ARCH_WORKAROUND_2: Final = u64(0x8000_7FFF)
-SMCCC_ARCH_WORKAROUND_3: Final = u64(0x8000_3FFF)
 
 ALREADY_ON: Final = u64(0xFFFF_FFFF_FFFF_FFFC)
 INVALID_PARAMETERS: Final = u64(0xFFFF_FFFF_FFFF_FFFE)
@@ -75,7 +79,7 @@ def serve(frame: Frame) -> None:
         _suspend(frame, frame.x[1], frame.x[2], wide)
     elif number == CPU_OFF:
         _cpu_off(frame)
-    elif number == FEATURES and not _is_offered(frame.x[1] & FUNCTION_MASK):
+    elif number == PSCI_FEATURES and not _is_offered(frame.x[1] & FUNCTION_MASK):
         frame.x[0] = NOT_SUPPORTED
     elif _passes(number, base, wide):
         smc_relay(frame)
@@ -98,7 +102,7 @@ def _passes(number: u64, base: u64, wide: bool) -> bool:
     if wide:
         return False
     return (
-        number == VERSION or number == MIGRATE_INFO_TYPE or number == SYSTEM_OFF or number == SYSTEM_RESET or number == FEATURES
+        number == PSCI_VERSION or number == MIGRATE_INFO_TYPE or number == SYSTEM_OFF or number == SYSTEM_RESET or number == PSCI_FEATURES
         or number == SET_SUSPEND_MODE or _is_architecture_call(number)
     )
 
