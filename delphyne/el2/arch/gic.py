@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GICv3 CPU interface as far as EL2 itself must set it up (Arm GIC architecture specification IHI 0069, chapter 12).
+"""The GICv3 CPU interface as far as EL2 itself must set it up, and the registers of its virtual side (Arm GIC architecture specification IHI 0069,
+chapter 12).
 
 Called only where `features.has_gic_registers` says that the registers exist; all but `allow_el1` only where `is_enabled`. No lock: all of it
 is this CPU's own.
@@ -11,7 +12,7 @@ from typing import Final
 
 from delphyne.el2.arch import features
 from delphyne.el2.arch.hypervisor import HCR_EL2
-from delphyne.lang import Bits64, SysReg, bits, isb, u8, u64
+from delphyne.lang import Bits64, SysReg, bits, isb, u8, u16, u32, u64
 
 
 class IccSre(Bits64):
@@ -28,12 +29,58 @@ class IchVtr(Bits64):
 
     list_registers: u8 = bits(4, 0)
     """Their number, less one."""
+    a3v: bool = bits(21)
+    seis: bool = bits(22)
+    id_bits: u8 = bits(25, 23)
     preemption_bits: u8 = bits(28, 26)
+    """Their number, less one: 5, 6 or 7."""
+    priority_bits: u8 = bits(31, 29)
+
+
+class IchVmcr(Bits64):
+    """ICH_VMCR_EL2, by its fields: what a guest has set in its interface."""
+
+    veng0: bool = bits(0)
+    veng1: bool = bits(1)
+    vcbpr: bool = bits(4)
+    veoim: bool = bits(9)
+    vbpr1: u8 = bits(20, 18)
+    vbpr0: u8 = bits(23, 21)
+    vpmr: u8 = bits(31, 24)
+
+
+class IchLr(Bits64):
+    """ICH_LR<n>_EL2."""
+
+    vintid: u32 = bits(31, 0)
+    pintid: u16 = bits(44, 32)
+    """Of a list register with `hw`."""
+    priority: u8 = bits(55, 48)
+    group1: bool = bits(60)
+    hw: bool = bits(61)
+    pending: bool = bits(62)
+    active: bool = bits(63)
+
+
+class IchHcr(Bits64):
+    """ICH_HCR_EL2, as far as fields of it change here."""
+
+    eoi_count: u8 = bits(31, 27)
 
 
 ICC_SRE_EL1: Final = SysReg(IccSre, "ICC_SRE_EL1", 3, 0, 12, 12, 5)
 ICC_SRE_EL2: Final = SysReg(IccSre, "ICC_SRE_EL2", 3, 4, 12, 9, 5)
+ICC_DIR_EL1: Final = SysReg(u64, "ICC_DIR_EL1", 3, 0, 12, 11, 1)
+ICH_AP0R0_EL2: Final = SysReg(u64, "ICH_AP0R0_EL2", 3, 4, 12, 8, 0)
+ICH_AP0R1_EL2: Final = SysReg(u64, "ICH_AP0R1_EL2", 3, 4, 12, 8, 1)
+ICH_AP0R2_EL2: Final = SysReg(u64, "ICH_AP0R2_EL2", 3, 4, 12, 8, 2)
+ICH_AP0R3_EL2: Final = SysReg(u64, "ICH_AP0R3_EL2", 3, 4, 12, 8, 3)
+ICH_AP1R0_EL2: Final = SysReg(u64, "ICH_AP1R0_EL2", 3, 4, 12, 9, 0)
+ICH_AP1R1_EL2: Final = SysReg(u64, "ICH_AP1R1_EL2", 3, 4, 12, 9, 1)
+ICH_AP1R2_EL2: Final = SysReg(u64, "ICH_AP1R2_EL2", 3, 4, 12, 9, 2)
+ICH_AP1R3_EL2: Final = SysReg(u64, "ICH_AP1R3_EL2", 3, 4, 12, 9, 3)
 ICH_HCR_EL2: Final = SysReg(u64, "ICH_HCR_EL2", 3, 4, 12, 11, 0)
+ICH_VMCR_EL2: Final = SysReg(u64, "ICH_VMCR_EL2", 3, 4, 12, 11, 7)
 ICH_VTR_EL2: Final = SysReg(IchVtr, "ICH_VTR_EL2", 3, 4, 12, 11, 1)
 ICH_LR0_EL2: Final = SysReg(u64, "ICH_LR0_EL2", 3, 4, 12, 12, 0)
 ICH_LR1_EL2: Final = SysReg(u64, "ICH_LR1_EL2", 3, 4, 12, 12, 1)
@@ -90,8 +137,23 @@ def describe() -> u64:
 
 def clear_list_registers() -> None:
     """Every list register this interface has becomes empty."""
-    for number in u64.range(u64(ICH_VTR_EL2.read().list_registers) + 1):
+    for number in u64.range(list_register_count()):
         write_list_register(number, u64(0))
+
+
+def list_register_count() -> u64:
+    """How many list registers there are: 1 to 16."""
+    return min(u64(ICH_VTR_EL2.read().list_registers) + 1, u64(16))
+
+
+def preemption_bits() -> u64:
+    """Bits of a priority that decide about preemption: 5, 6 or 7."""
+    return min(max(u64(ICH_VTR_EL2.read().preemption_bits) + 1, u64(5)), u64(7))
+
+
+def priority_register_count() -> u64:
+    """How many registers of active priorities each group has, 32 priorities in each: 1, 2 or 4. Those beyond are undefined."""
+    return u64(1) << (preemption_bits() - 5)
 
 
 def write_list_register(number: u64, x: u64) -> None:
@@ -138,3 +200,95 @@ def _write_high(number: u64, x: u64) -> None:
         ICH_LR14_EL2.write(x)
     elif number == 15:
         ICH_LR15_EL2.write(x)
+
+
+def read_list_register(number: u64) -> u64:
+    """ICH_LR<number>_EL2; numbers above 15 read as zero."""
+    return _read_low(number) if number < 8 else _read_high(number)
+
+
+def _read_low(number: u64) -> u64:
+    if number == 0:
+        return ICH_LR0_EL2.read()
+    if number == 1:
+        return ICH_LR1_EL2.read()
+    if number == 2:
+        return ICH_LR2_EL2.read()
+    if number == 3:
+        return ICH_LR3_EL2.read()
+    if number == 4:
+        return ICH_LR4_EL2.read()
+    if number == 5:
+        return ICH_LR5_EL2.read()
+    if number == 6:
+        return ICH_LR6_EL2.read()
+    return ICH_LR7_EL2.read()
+
+
+def _read_high(number: u64) -> u64:
+    if number == 8:
+        return ICH_LR8_EL2.read()
+    if number == 9:
+        return ICH_LR9_EL2.read()
+    if number == 10:
+        return ICH_LR10_EL2.read()
+    if number == 11:
+        return ICH_LR11_EL2.read()
+    if number == 12:
+        return ICH_LR12_EL2.read()
+    if number == 13:
+        return ICH_LR13_EL2.read()
+    if number == 14:
+        return ICH_LR14_EL2.read()
+    return ICH_LR15_EL2.read() if number == 15 else u64(0)
+
+
+def read_priorities(group1: bool, number: u64) -> u32:
+    """Active priorities of a group, from 32 times `number` on; below `priority_register_count`."""
+    return u32.wrap(_read_group1(number) if group1 else _read_group0(number))
+
+
+def write_priorities(group1: bool, number: u64, x: u32) -> None:
+    """The same, set."""
+    if group1:
+        _write_group1(number, u64(x))
+    else:
+        _write_group0(number, u64(x))
+
+
+def _read_group0(number: u64) -> u64:
+    if number == 0:
+        return ICH_AP0R0_EL2.read()
+    if number == 1:
+        return ICH_AP0R1_EL2.read()
+    return ICH_AP0R2_EL2.read() if number == 2 else ICH_AP0R3_EL2.read()
+
+
+def _write_group0(number: u64, x: u64) -> None:
+    if number == 0:
+        ICH_AP0R0_EL2.write(x)
+    elif number == 1:
+        ICH_AP0R1_EL2.write(x)
+    elif number == 2:
+        ICH_AP0R2_EL2.write(x)
+    else:
+        ICH_AP0R3_EL2.write(x)
+
+
+def _read_group1(number: u64) -> u64:
+    if number == 0:
+        return ICH_AP1R0_EL2.read()
+    if number == 1:
+        return ICH_AP1R1_EL2.read()
+    return ICH_AP1R2_EL2.read() if number == 2 else ICH_AP1R3_EL2.read()
+
+
+def _write_group1(number: u64, x: u64) -> None:
+    if number == 0:
+        ICH_AP1R0_EL2.write(x)
+    elif number == 1:
+        ICH_AP1R1_EL2.write(x)
+    elif number == 2:
+        ICH_AP1R2_EL2.write(x)
+    else:
+        ICH_AP1R3_EL2.write(x)
