@@ -88,6 +88,8 @@ class AbortIss(Bits64):
 
 TRANSLATION_FAULT: Final = u8(0b000100)
 """AbortIss.fsc without the level, FAULT_LEVEL."""
+ACCESS_FLAG_FAULT: Final = u8(0b001000)
+PERMISSION_FAULT: Final = u8(0b001100)
 FAULT_LEVEL: Final = u8(0b000011)
 
 
@@ -100,6 +102,8 @@ class Spsr(Bits64):
     serror_masked: bool = bits(8)
     debug_masked: bool = bits(9)
     btype: u8 = bits(11, 10)
+    ssbs: bool = bits(12)
+    allint: bool = bits(13)
     il: bool = bits(20)
     ss: bool = bits(21)
     pan: bool = bits(22)
@@ -112,8 +116,13 @@ class Spsr(Bits64):
     n: bool = bits(31)
 
 
+MODE_EL0T: Final = u8(0b00000)
+MODE_EL1T: Final = u8(0b00100)
+"""EL1 on SP_EL0."""
 MODE_EL1H: Final = u8(0b00101)
 """EL1 on SP_EL1."""
+MODE_AARCH32: Final = u8(0b10000)
+"""Set in every mode of AArch32."""
 
 
 class Hpfar(Bits64):
@@ -129,5 +138,10 @@ class CurrentEl(Bits64):
     el: u8 = bits(3, 2)
 
 
+ESR_EL2: Final = SysReg(Esr, "ESR_EL2", 3, 4, 5, 2, 0)
+FAR_EL2: Final = SysReg(u64, "FAR_EL2", 3, 4, 6, 0, 0)
+HPFAR_EL2: Final = SysReg(Hpfar, "HPFAR_EL2", 3, 4, 6, 0, 4)
+ELR_EL2: Final = SysReg(u64, "ELR_EL2", 3, 4, 4, 0, 1)
+SPSR_EL2: Final = SysReg(Spsr, "SPSR_EL2", 3, 4, 4, 0, 0)
 CURRENT_EL: Final = SysReg(CurrentEl, "CurrentEL", 3, 0, 4, 2, 2)
 TPIDR_EL2: Final = SysReg(u64, "TPIDR_EL2", 3, 4, 13, 0, 2)

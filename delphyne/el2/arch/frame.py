@@ -7,8 +7,8 @@ continues with. For a trap or an exception of EL2 itself it is only read, by the
 
 from __future__ import annotations
 
-from delphyne.el2.arch.exception import Spsr
-from delphyne.lang import Array, Enum64, struct, u8, u64, wrap_add
+from delphyne.el2.arch import aarch64
+from delphyne.lang import Array, Enum64, struct, u64
 
 
 class Vector(Enum64):
@@ -39,8 +39,7 @@ class Frame:
 
 
 def skip(frame: Frame) -> None:
-    """Goes on behind the trapped AArch64 instruction as if it had been executed: that ends a single step and the state after a branch.
-
-    The program counter is the lower level's to choose, up to the last four bytes of the address space: it wraps there."""
-    frame.elr = wrap_add(frame.elr, 4)
-    frame.spsr = Spsr.of(frame.spsr).replace(ss=False, btype=u8(0)).raw
+    """Goes on behind the trapped AArch64 instruction as if it had been executed."""
+    behind = aarch64.skip(frame.elr, frame.spsr)
+    frame.elr = behind.pc
+    frame.spsr = behind.pstate
