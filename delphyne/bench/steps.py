@@ -48,7 +48,7 @@ class Tables(RuleBasedStateMachine):
         _done(pages.attach(Pa(u64(RAM)), Pa(u64(RAM + TABLE_PAGES * PAGE)), u64(TABLE_PAGES)))
         _done(pages.assign(PoolName.STARTS, u64(1), u64(1)))
         _done(pages.assign(PoolName.GUESTS, u64(1), u64(TABLE_PAGES - 1)))
-        _done(stage2.create(self.space, u64(39), PoolName.GUESTS, u16(1)))
+        _done(stage2.create(self.space, u64(39), PoolName.STARTS, PoolName.GUESTS, u16(1)))
 
     def teardown(self) -> None:
         """Ends the machine."""

@@ -46,7 +46,7 @@ def assign_pools(el2: int = 8, host: int = 32, guests: int = 16, start_unit: int
 
 def new_space(bits: int = 40, pool: PoolName = PoolName.HOST, vmid: int = 0) -> Space:
     space = Space()
-    assert stage2.create(space, u64(bits), pool, u16(vmid)) is None
+    assert stage2.create(space, u64(bits), PoolName.STARTS, pool, u16(vmid)) is None
     return space
 
 

@@ -123,8 +123,8 @@ def test_maps_and_pools_agree(native: Native) -> None:
             boot(native)
             here, there = (Space(), Space()), (native.space(), native.space())
             bits = source.choice([39, 40, 43, 44, 48])
-            created = plain(stage2.create(here[0], u64(bits), PoolName.HOST, u16(3)))
-            assert created == native.call("stage2.create", there[0], bits, PoolName.HOST.value, 3) == ("ok", None)
+            created = plain(stage2.create(here[0], u64(bits), PoolName.STARTS, PoolName.HOST, u16(3)))
+            assert created == native.call("stage2.create", there[0], bits, PoolName.STARTS.value, PoolName.HOST.value, 3) == ("ok", None)
             assert plain(stage1.create(here[1])) == native.call("stage1.create", there[1]) == ("ok", None)
             seen = set()
             for _ in range(50):

@@ -136,7 +136,7 @@ WRONG: dict[str, tuple[Callable[[Space], object], Err]] = {
     "split of nothing": (lambda s: tables.split(s, u64(8 * GIGA), u64(3)), Err.NOT_FOUND),
     "leaf over a block": (lambda s: tables.map_leaf(s, u64(GIGA), u64(0), u64(3), u64(0)), Err.EXISTS),
     "leaf over a table": (lambda s: tables.map_leaf(s, u64(0), u64(0), u64(2), u64(0)), Err.EXISTS),
-    "a space twice": (lambda s: stage2.create(s, u64(40), PoolName.HOST, u16(0)), Err.EXISTS),
+    "a space twice": (lambda s: stage2.create(s, u64(40), PoolName.STARTS, PoolName.HOST, u16(0)), Err.EXISTS),
     "a space that is in use": (stage2.destroy, Err.BUSY),
 }
 
@@ -157,14 +157,14 @@ def test_spaces_of_odd_sizes_are_refused() -> None:
     with machine_with_pools(start_unit=2, starts=1):
         space = Space()
         for bits in (0, 38, 49, 64):
-            assert stage2.create(space, u64(bits), PoolName.HOST, u16(0)) == Err.RANGE
-        assert stage2.create(space, u64(41), PoolName.HOST, u16(0)) == Err.UNSUPPORTED
+            assert stage2.create(space, u64(bits), PoolName.STARTS, PoolName.HOST, u16(0)) == Err.RANGE
+        assert stage2.create(space, u64(41), PoolName.STARTS, PoolName.HOST, u16(0)) == Err.UNSUPPORTED
         assert stage2.destroy(space) == Err.STATE
-        assert stage2.create(space, u64(40), PoolName.HOST, u16(0)) is None
+        assert stage2.create(space, u64(40), PoolName.STARTS, PoolName.HOST, u16(0)) is None
         other = Space()
-        assert stage2.create(other, u64(40), PoolName.HOST, u16(1)) == Err.NO_MEMORY
+        assert stage2.create(other, u64(40), PoolName.STARTS, PoolName.HOST, u16(1)) == Err.NO_MEMORY
         assert stage2.destroy(space) is None
-        assert stage2.create(other, u64(40), PoolName.HOST, u16(1)) is None
+        assert stage2.create(other, u64(40), PoolName.STARTS, PoolName.HOST, u16(1)) is None
 
 
 def test_long_unmapping_is_done_in_pieces() -> None:

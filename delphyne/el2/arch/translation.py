@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registers of address translation: EL2's own regime, and the switch of EL1's (Arm ARM D24.2). Descriptors and stage 2 are in pagetable.py.
+"""Registers of address translation: EL2's own regime, and the switch of EL1's (Arm ARM D24.2); how wide physical addresses are. Descriptors and
+stage 2 are in pagetable.py.
 
 No lock, no state.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch.identification import ID_AA64MMFR0_EL1
 from delphyne.el2.arch.pagetable import Vtcr
 from delphyne.lang import Bits64, SysReg, bits, u8, u64
 
@@ -47,3 +49,22 @@ class Tcr2(Bits64):
 
 SCTLR_EL1: Final = SysReg(Sctlr, "SCTLR_EL1", 3, 0, 1, 0, 0)
 VTCR_EL2: Final = SysReg(Vtcr, "VTCR_EL2", 3, 4, 2, 1, 2)
+
+
+def physical_size() -> u8:
+    """This processor's PARange, as TCR_EL2.PS and VTCR_EL2.PS take it: at most 48 bits."""
+    return min(ID_AA64MMFR0_EL1.read().pa_range, u8(5))
+
+
+def physical_bits() -> u64:
+    """This processor's physical address bits: at most 48."""
+    size = physical_size()
+    if size == 0:
+        return u64(32)
+    if size == 1:
+        return u64(36)
+    if size == 2:
+        return u64(40)
+    if size == 3:
+        return u64(42)
+    return u64(44) if size == 4 else u64(48)

@@ -77,7 +77,7 @@ def run() -> Never:
 @holds(DEMO_LOCK)
 def _make_map() -> None | Err:
     bits = min(max(physical_bits(), u64(39)), u64(48))
-    created = stage2.create(DEMO_SPACE, bits, PoolName.HOST, DEMO_VMID)
+    created = stage2.create(DEMO_SPACE, bits, PoolName.STARTS, PoolName.HOST, DEMO_VMID)
     if isinstance(created, Err):
         return created
     return stage2.map_page(DEMO_SPACE, Ipa(DEMO_IPA), demo_page_address(), Stage2Memory.NORMAL, Rights(True, False, True))

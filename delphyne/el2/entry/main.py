@@ -16,6 +16,7 @@ from delphyne.el2.arch.exception import CURRENT_EL
 from delphyne.el2.arch.hypervisor import HCR_EL2
 from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, MIDR_EL1
 from delphyne.el2.arch.machine import MACHINE
+from delphyne.el2.arch.translation import physical_bits
 from delphyne.el2.control import console, stop
 from delphyne.el2.control import log as recorder
 from delphyne.el2.entry import cpus, demo, host, host_modules, own_map, vendor
@@ -125,7 +126,7 @@ def read_machine(raw: View[u8]) -> None:
     if isinstance(described, Err):
         give_up(text(b"the device tree cannot be used"), described)
     midr = MIDR_EL1.read()
-    log(Level.INFO, f"processor: implementer {midr.implementer:#x}, part {midr.part:#x}, {own_map.physical_bits()} address bits")
+    log(Level.INFO, f"processor: implementer {midr.implementer:#x}, part {midr.part:#x}, {physical_bits()} address bits")
     log(Level.INFO, f"machine: {MACHINE.cpu_count} CPUs, {machine.ram_bytes(MACHINE) >> 20} MiB of RAM, GICv{MACHINE.gic_kind}")
     for i in u64.range(MACHINE.bank_count):
         bank = MACHINE.banks[i]

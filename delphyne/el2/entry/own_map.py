@@ -15,22 +15,26 @@ from delphyne.el2.arch import image
 from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.fdt import Region
-from delphyne.el2.arch.identification import ID_AA64MMFR0_EL1
 from delphyne.el2.arch.machine import Machine
-from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2
+from delphyne.el2.arch.pagetable import PAGE_SIZE, SLOTS
+from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2, physical_bits, physical_size
 from delphyne.el2.arch.uart import UartKind
-from delphyne.el2.memory import frames, pages, stage1, tables
+from delphyne.el2.memory import blocks, frames, pages, stage1, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
 
-TABLE_PAGES: Final = u64(512)
-"""Pages for all translation tables."""
+FIXED_PAGES: Final = u64(512)
+"""Pages for the translation tables of EL2 and of the host, whatever the machine's RAM."""
+SPARE_GUEST_PAGES: Final = u64(64)
+"""Pages for guests' tables above those that map all of RAM by pages once: the levels above, and tables that are not full."""
 TABLES_ALIGNMENT: Final = u64(65536)
 EL2_PAGES: Final = u64(128)
 HOST_PAGES: Final = u64(128)
 START_UNITS: Final = u64(4)
+GUEST_START_UNITS: Final = u64(64)
+"""Guests that have tables of their own at one time."""
+GUEST_START_PAGES: Final = u64(2)
 
 EL2_LOCK: Final = Lock("el2 map", rank=20)
 EL2_SPACE: Final = guarded(EL2_LOCK, tables.Space())
@@ -44,14 +48,25 @@ class Holes:
     count: u64
 
 
+def guest_pages() -> u64:
+    """Pages for guests' tables below their start tables: all of RAM by pages, an eighth of that for tables that are not full, and some."""
+    full = frames.LAYOUT.frames // SLOTS
+    return full + full // 8 + SPARE_GUEST_PAGES
+
+
+def table_pages() -> u64:
+    """Pages for all translation tables. After `count_frames`, as all below."""
+    return FIXED_PAGES + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
+
+
 def table_bytes() -> u64:
-    """How much memory EL2's translation tables and their bookkeeping take, in whole pages."""
-    return TABLE_PAGES * PAGE_SIZE + page_up(TABLE_PAGES * pages.BOOKKEEPING_BYTES)
+    """How much memory translation tables and their bookkeeping take, in whole pages."""
+    return table_pages() * PAGE_SIZE + page_up(table_pages() * pages.BOOKKEEPING_BYTES)
 
 
 def own_bytes() -> u64:
-    """How much memory EL2 takes for its translation tables and then the frame table, in whole pages. After `count_frames`."""
-    return table_bytes() + frames.table_size()
+    """How much memory EL2 takes for translation tables, then the frame table, then what is known of its blocks, in whole pages."""
+    return table_bytes() + frames.table_size() + blocks.table_size(frames.LAYOUT.frames)
 
 
 def page_up(size: u64) -> u64:
@@ -133,6 +148,7 @@ def admit_host(machine: Machine) -> None | Err:
     attached = frames.attach(pages.REGION.base + table_bytes())
     if isinstance(attached, Err):
         return attached
+    blocks.attach(pages.REGION.base + (table_bytes() + frames.table_size()), frames.LAYOUT.frames)
     holes = Holes()
     found = find_holes(machine, Region(Pa(u64(0)), u64(0)), holes)
     if isinstance(found, Err):
@@ -147,6 +163,9 @@ def admit_host(machine: Machine) -> None | Err:
             admitted = frames.admit(run.base, run.size)
             if isinstance(admitted, Err):
                 return admitted
+            first = frames.index_of(run.base)
+            if first is not None:
+                blocks.learn_all_hosts(first, run.size // PAGE_SIZE)
             run = next_run(bank, holes, run.base.raw + run.size)
     return None
 
@@ -154,7 +173,7 @@ def admit_host(machine: Machine) -> None | Err:
 @boot
 def take_tables(base: Pa) -> None | Err:
     """Makes `table_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
-    attached = pages.attach(base, base + TABLE_PAGES * PAGE_SIZE, TABLE_PAGES)
+    attached = pages.attach(base, base + table_pages() * PAGE_SIZE, table_pages())
     if isinstance(attached, Err):
         return attached
     starts = pages.assign(PoolName.STARTS, u64(16), START_UNITS)
@@ -163,7 +182,13 @@ def take_tables(base: Pa) -> None | Err:
     own = pages.assign(PoolName.EL2, u64(1), EL2_PAGES)
     if isinstance(own, Err):
         return own
-    return pages.assign(PoolName.HOST, u64(1), HOST_PAGES)
+    host = pages.assign(PoolName.HOST, u64(1), HOST_PAGES)
+    if isinstance(host, Err):
+        return host
+    guest_starts = pages.assign(PoolName.GUEST_STARTS, GUEST_START_PAGES, GUEST_START_UNITS)
+    if isinstance(guest_starts, Err):
+        return guest_starts
+    return pages.assign(PoolName.GUESTS, u64(1), guest_pages())
 
 
 @boot
@@ -275,22 +300,3 @@ def enter(root: Pa) -> None:
 def can_be_device(at: Pa) -> bool:
     """Whether registers can lie there: where this processor has addresses, and not in EL2's own image."""
     return at.raw >> physical_bits() == 0 and not image.image_start() <= at < image.image_end()
-
-
-def physical_size() -> u8:
-    """This processor's PARange, as TCR_EL2.PS and VTCR_EL2.PS take it: at most 48 bits."""
-    return min(ID_AA64MMFR0_EL1.read().pa_range, u8(5))
-
-
-def physical_bits() -> u64:
-    """This processor's physical address bits: at most 48."""
-    size = physical_size()
-    if size == 0:
-        return u64(32)
-    if size == 1:
-        return u64(36)
-    if size == 2:
-        return u64(40)
-    if size == 3:
-        return u64(42)
-    return u64(44) if size == 4 else u64(48)

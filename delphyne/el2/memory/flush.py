@@ -8,31 +8,46 @@ tables, so that nobody puts a new descriptor in before the old one is forgotten.
 
 from __future__ import annotations
 
+from typing import Final
+
+from delphyne.el2.arch.el1 import TCR_EL1
 from delphyne.el2.arch.pagetable import VTTBR_EL2, Vttbr
-from delphyne.lang import Domain, Ipa, Va, dsb, isb, tlbi_ipas2e1is, tlbi_vae2is, tlbi_vmalle1is, tlbi_vmalls12e1is
+from delphyne.lang import Domain, Ipa, Va, dsb, isb, tlbi_ipas2e1is, tlbi_vae2is, tlbi_vmalle1is, tlbi_vmalls12e1is, u64, value
+
+TCR_NO_WALKS: Final = u64(1 << 7 | 1 << 23)
+"""TCR_EL1.EPD0 and EPD1."""
+
+
+@value
+class Entered:
+    """What was current before another's tables were, and whether it was another's at all."""
+
+    vttbr: Vttbr
+    tcr: u64
+    changed: bool
 
 
 def stage2_address(tables: Vttbr, ipa: Ipa) -> None:
     """Forget what led to or through the descriptor for `ipa`, block or page, in the tables of this VMID; intermediate levels too."""
     dsb(Domain.ISHST)
-    before = _enter(tables)
+    before = enter(tables)
     tlbi_ipas2e1is(ipa)
     dsb(Domain.ISH)
     # A combined entry of both stages is found by virtual address only, so that all of the VMID's stage 1 goes.
     tlbi_vmalle1is()
     dsb(Domain.ISH)
     isb()
-    _leave(tables, before)
+    leave(before)
 
 
 def stage2_all(tables: Vttbr) -> None:
     """Forget everything of this VMID."""
     dsb(Domain.ISHST)
-    before = _enter(tables)
+    before = enter(tables)
     tlbi_vmalls12e1is()
     dsb(Domain.ISH)
     isb()
-    _leave(tables, before)
+    leave(before)
 
 
 def el2_address(va: Va) -> None:
@@ -43,17 +58,25 @@ def el2_address(va: Va) -> None:
     isb()
 
 
-def _enter(tables: Vttbr) -> Vttbr:
-    """Make `tables` current, since the operations on stage 2 act on the current VMID; returns what was."""
-    # EL1's regime is out of context here and nothing walks it but an AT instruction, so that VTCR_EL2 and EL1's registers can stay.
+def enter(tables: Vttbr) -> Entered:
+    """Make `tables` current, since the operations on stage 2 act on the current VMID; returns what was.
+
+    EL1's regime is out of context here and nothing walks it but an AT instruction, so that VTCR_EL2 and EL1's registers can stay; but processors
+    with errata 1319367 and 1319537 may walk on their own, which TCR_EL1 forbids while the VMID is another's."""
     before = VTTBR_EL2.read()
-    if before != tables:
-        VTTBR_EL2.write(tables)
-        isb()
-    return before
+    if before == tables:
+        return Entered(before, u64(0), False)
+    tcr = TCR_EL1.read()
+    TCR_EL1.write(tcr | TCR_NO_WALKS)
+    isb()
+    VTTBR_EL2.write(tables)
+    isb()
+    return Entered(before, tcr, True)
 
 
-def _leave(tables: Vttbr, before: Vttbr) -> None:
-    if before != tables:
-        VTTBR_EL2.write(before)
+def leave(entered: Entered) -> None:
+    """Make current again what was."""
+    if entered.changed:
+        VTTBR_EL2.write(entered.vttbr)
         isb()
+        TCR_EL1.write(entered.tcr)

@@ -26,6 +26,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import ADDRESS_LIMIT, PAGE_SIZE
+from delphyne.el2.memory import blocks
 from delphyne.lang import (
     Array,
     AtomicU64,
@@ -47,6 +48,8 @@ from delphyne.lang import (
     u8,
     u16,
     u64,
+    wrap_add,
+    wrap_sub,
 )
 
 LOCK: Final = Lock("frames", rank=10)
@@ -186,8 +189,10 @@ def index_of(pa: Pa) -> u64 | None:
     """The entry of the frame that holds `pa`, or None where `pa` is no RAM of the table."""
     for number in u64.range(LAYOUT.count):
         bank = LAYOUT.banks[number]
-        if pa >= bank.base and (pa - bank.base) // PAGE_SIZE < bank.frames:
-            return bank.first + (pa - bank.base) // PAGE_SIZE
+        # What lies below the bank is, wrapped around, more frames above it than any bank has.
+        frame = wrap_sub(pa.raw, bank.base.raw) // PAGE_SIZE
+        if frame < bank.frames:
+            return wrap_add(bank.first, frame)
     return None
 
 
@@ -202,6 +207,38 @@ def entry_of(pa: Pa) -> FrameEntry | None:
     if index is None:
         return None
     return entry_at(index)
+
+
+@holds(LOCK)
+def is_hosts(pa: Pa) -> bool:
+    """Whether `pa` lies in RAM that is the host's."""
+    entry = entry_of(pa)
+    return entry is not None and entry.state is State.HOST
+
+
+@holds(LOCK)
+def is_hosts_block(pa: Pa) -> bool:
+    """Whether every frame of the 2 MiB block that begins at `pa` is the host's."""
+    first = index_of(pa)
+    last = index_of(pa + (blocks.RUN - 1) * PAGE_SIZE)
+    if first is None or last is None or last - first != blocks.RUN - 1:
+        return False
+    return _is_hosts_run(first) and _is_hosts_run(last)
+
+
+@holds(LOCK)
+def _is_hosts_run(index: u64) -> bool:
+    """Whether every frame of the run of `index` is the host's: from memory, or by one look at each."""
+    known = blocks.known(index)
+    if known != blocks.UNKNOWN:
+        return known == blocks.ALL
+    start = index - index % blocks.RUN
+    for at in u64.range(start, min(start + blocks.RUN, LAYOUT.frames)):
+        if entry_at(at).state is not State.HOST:
+            blocks.learn(index, False)
+            return False
+    blocks.learn(index, True)
+    return True
 
 
 @holds(LOCK)
@@ -222,6 +259,7 @@ def take(pa: Pa, owner: u16, page: Ipa) -> None | Err:
         return Err.OWNER
     if entry.pins != 0:
         return Err.BUSY
+    blocks.forget(index)
     _store(index, wanted)
     return None
 
@@ -244,6 +282,7 @@ def release(pa: Pa, owner: u16, page: Ipa) -> None | Err:
     index = _held_index(pa, owner, page, State.BUSY)
     if isinstance(index, Err):
         return index
+    blocks.forget(index)
     _store(index, FrameEntry(state=State.HOST))
     return None
 
@@ -290,6 +329,32 @@ def unpin(pa: Pa) -> None | Err:
         return Err.STATE
     _store(index, entry.replace(pins=entry.pins - 1))
     return None
+
+
+@holds(LOCK)
+def pin_all(at: Pa, size: u64) -> None | Err:
+    """Pin every frame of `size` bytes at `at`, or none. Errors as `pin`."""
+    first = at.align_down(PAGE_SIZE)
+    for offset in u64.range(0, (at + size).align_up(PAGE_SIZE) - first, 4096):
+        pinned = pin(first + offset)
+        if isinstance(pinned, Err):
+            _unpin_from(first, offset)
+            return pinned
+    return None
+
+
+@holds(LOCK)
+def unpin_all(at: Pa, size: u64) -> None:
+    """End one `pin_all` of these bytes."""
+    first = at.align_down(PAGE_SIZE)
+    _unpin_from(first, (at + size).align_up(PAGE_SIZE) - first)
+
+
+@holds(LOCK)
+def _unpin_from(first: Pa, size: u64) -> None:
+    for offset in u64.range(0, size, 4096):
+        undone = unpin(first + offset)
+        assert not isinstance(undone, Err), "a frame that is pinned"
 
 
 def held(state: State, owner: u16, page: Ipa) -> FrameEntry | Err:

@@ -43,7 +43,9 @@ class PoolName(Enum8):
     GUESTS = 2
     """The guests' stage 2 below their start tables."""
     STARTS = 3
-    """Start tables of stage 2."""
+    """Start tables of stage 2, sixteen in a row."""
+    GUEST_STARTS = 4
+    """Start tables of guests whose addresses have at most 40 bits, two in a row."""
 
 
 @struct
@@ -69,7 +71,7 @@ class Region:
 
 
 REGION: Final = frozen(Region())
-POOLS: Final = guarded(LOCK, Array[TablePool, 4]())
+POOLS: Final = guarded(LOCK, Array[TablePool, 5]())
 
 
 @boot

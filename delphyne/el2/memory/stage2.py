@@ -2,7 +2,7 @@
 """Stage 2: what intermediate addresses of the host or of a guest lead to.
 
 Lock: that of the space (see `tables`). A space is made once for the host and once for each guest; its start tables come from the pool
-STARTS, the tables below them from the pool that is named.
+that is named for them, the tables below them from another.
 
 Invariants: those of `tables`. What a processor may hold in its TLBs is never more than what the tables say when the lock is free.
 """
@@ -45,19 +45,19 @@ class Mapping:
     rights: Rights
 
 
-def create(space: Space, bits: u64, pool: PoolName, vmid: u16) -> None | Err:
+def create(space: Space, bits: u64, starts: PoolName, pool: PoolName, vmid: u16) -> None | Err:
     """Make `space`, which is no space yet, an empty one for intermediate addresses of `bits` bits, 39 to 48.
 
-    Err.EXISTS where it is one, Err.RANGE for other sizes, Err.UNSUPPORTED where a unit of the pool STARTS is too small,
-    Err.NO_MEMORY.
+    Its start tables come from the pool `starts`, those below them from `pool`. Err.EXISTS where it is one, Err.RANGE for other sizes,
+    Err.UNSUPPORTED where a unit of `starts` is too small, Err.NO_MEMORY.
     """
     if space.roots != 0:
         return Err.EXISTS
     if bits < 39 or bits > 48:
         return Err.RANGE
-    if stage2_start_tables(bits) > pages.unit_of(PoolName.STARTS):
+    if stage2_start_tables(bits) > pages.unit_of(starts):
         return Err.UNSUPPORTED
-    root = pages.allocate(PoolName.STARTS)
+    root = pages.allocate(starts)
     if isinstance(root, Err):
         return root
     space.regime = Regime.STAGE2
@@ -65,6 +65,7 @@ def create(space: Space, bits: u64, pool: PoolName, vmid: u16) -> None | Err:
     space.start = stage2_start_level(bits)
     space.root = root
     space.roots = stage2_start_tables(bits)
+    space.starts = starts
     space.pool = pool
     space.vmid = vmid
     return None
@@ -77,7 +78,7 @@ def destroy(space: Space) -> None | Err:
     if not tables.is_empty(space):
         return Err.BUSY
     flush.stage2_all(tables.vttbr_of(space))
-    freed = pages.free(PoolName.STARTS, space.root)
+    freed = pages.free(space.starts, space.root)
     assert not isinstance(freed, Err), "start tables that were not in use"
     space.roots = u64(0)
     return None

@@ -10,7 +10,7 @@ Lock: none of its own. A `Space` is guarded by its owner's lock (rank 20 to 29),
 
 Invariants, for every slot of a table that can be reached (`invariants.slot_is_sound`): it is zero, or a leaf whose output is aligned to
 what the slot spans, or leads to a page of the space's pool that is in use and that no other slot leads to. No table below the start
-tables is empty.
+tables is empty, but in a guest's shadow (shadow.py), whose tables are given back all at once.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Space:
     """Index in pages.TABLES of the first start table."""
     roots: u64
     """How many start tables there are."""
+    starts: PoolName
+    """Where the start tables come from, in a space of stage 2."""
     pool: PoolName
     """Where the tables below come from."""
     vmid: u16
@@ -114,12 +116,17 @@ def map_leaf(space: Space, address: u64, output: u64, level: u64, attributes: u6
 
     Err.EXISTS where anything is mapped in that span, Err.NO_MEMORY where tables are missing.
     """
-    found = walk(space, address)
+    return map_found(space, walk(space, address), address, output, level, attributes)
+
+
+def map_found(space: Space, found: Walk, address: u64, output: u64, level: u64, attributes: u64) -> None | Err:
+    """The same where `found` is what `walk` finds for `address`."""
     if not _is_free(found, level):
         return Err.EXISTS
-    reserved = pages.reserve(space.pool, level - found.level)
-    if isinstance(reserved, Err):
-        return reserved
+    if level != found.level:
+        reserved = pages.reserve(space.pool, level - found.level)
+        if isinstance(reserved, Err):
+            return reserved
     _install(space, found, address, leaf(output, level, attributes), level)
     return None
 
@@ -146,6 +153,16 @@ def map_range(space: Space, address: u64, output: u64, size: u64, attributes: u6
         _install(space, walk(space, address + done), address + done, leaf(output + done, level, attributes), level)
         done += level_size(level)
     return None
+
+
+def clear_leaf(space: Space, address: u64) -> Walk | Err:
+    """Remove the leaf that `address` leads to, block or page, and nothing else: the table it stands in stays, even where that leaves it empty, and
+    processors translate by the leaf until the caller has flushed it. Returns what it was. Err.NOT_FOUND where `address` leads to none."""
+    found = walk(space, address)
+    if not found.descriptor.valid:
+        return Err.NOT_FOUND
+    _clear(found.table, found.slot)
+    return found
 
 
 def unmap_leaf(space: Space, address: u64) -> Walk | Err:

@@ -129,7 +129,7 @@ def create_stage2(given: Given) -> None:
     given.replace(pages.unit_of, lambda name: unit)
     asked = _allocating(given, root if left else Err.NO_MEMORY)
     new = space.roots == 0
-    done = not isinstance(stage2.create(space, bits, PoolName.GUESTS, vmid), Err)
+    done = not isinstance(stage2.create(space, bits, PoolName.STARTS, PoolName.GUESTS, vmid), Err)
     given.outcome("made" if done else "refused")
     size = term(bits)
     concatenated = z3.And(z3.UGE(size, 39), z3.ULE(size, 43))

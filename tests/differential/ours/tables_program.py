@@ -46,7 +46,7 @@ def begin() -> u64:
     failed = failed | verdict(frames.attach(Pa(FRAMES_AT)))
     failed = failed | verdict(frames.admit(Pa(RAM_AT), RAM_SIZE))
     with SPACE_LOCK:
-        return failed | verdict(stage2.create(SPACE, u64(40), PoolName.HOST, u16(3)))
+        return failed | verdict(stage2.create(SPACE, u64(40), PoolName.STARTS, PoolName.HOST, u16(3)))
 
 
 def size_from(x: u64) -> u64:
