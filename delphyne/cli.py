@@ -172,7 +172,11 @@ def exits(
     timeout: Annotated[float, typer.Option(help="Seconds that the machine may run.")] = 240.0,
 ) -> None:
     """Boot a host and let a bare guest cause every kind of exit under its KVM, without and with SIMD: PASS or FAIL for each."""
+    import tempfile
+
+    from delphyne.board import host as board_host
     from delphyne.board.bare_guest import smoke
+    from delphyne.board.guest.build import build as build_guest
     from delphyne.board.host import Host
     from delphyne.board.qemu import Machine
     from delphyne.client.bare_guest import KINDS
@@ -182,7 +186,10 @@ def exits(
         raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(KINDS)}")
     host = Host(kernel=kernel, machine=Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic), arguments=append, plain=plain)
     wanted = kinds or [kind for kind in KINDS if smp > 1 or kind != "ipi"]
-    passed, done = smoke(host, wanted, times=times, timeout=timeout, show=lambda text: typer.echo(text, nl=False))
+    image = BUILD / "delphyne.img" if plain else board_host.build().image
+    with tempfile.TemporaryDirectory(prefix="delphyne-guest-") as folder:
+        guest = build_guest(Path(folder))
+        passed, done = smoke(host, image, guest, wanted, times=times, timeout=timeout, show=lambda text: typer.echo(text, nl=False))
     if not passed:
         raise UserError(f"not every kind passed: {done.ending.value} after {done.seconds:.0f} s {done.complaint}".rstrip())
 
@@ -294,6 +301,22 @@ def bench_boot(json: Json = False) -> None:
     raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
 
 
+@bench_app.command("kvm")
+def bench_kvm(
+    kinds: Annotated[list[str] | None, typer.Argument(help="Kinds of exit; all where none is given.")] = None,
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    json: Json = False,
+) -> None:
+    """Exact instruction counts of each kind of exit under KVM, above Delphyne against the same kernel alone."""
+    from delphyne.bench import kvm
+
+    unknown = sorted(set(kinds or ()) - set(kvm.KINDS))
+    if unknown:
+        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(kvm.KINDS)}")
+    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json) else 1)
+
+
 @app.command("test")
 def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everything, for hours.")] = False) -> None:
     """Run the rings of tests, the quick ones first."""
@@ -304,13 +327,15 @@ def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everythin
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """What the rooms raise for people. Imported late: `check` needs none of the compiler."""
+    from delphyne.bench.trace import TraceError
+    from delphyne.board.bare.bare import BareError
     from delphyne.board.debian import PackageError
     from delphyne.board.qemu import BoardError
     from delphyne.compiler.back.errors import BackError
     from delphyne.compiler.front import Refused
     from delphyne.kernel.profile import ProfileError
 
-    return (PackageError, BoardError, BackError, Refused, ProfileError)
+    return (PackageError, BoardError, BareError, BackError, Refused, ProfileError, TraceError)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,8 @@ from delphyne.board.guest import build as guest_build
 from delphyne.board.host import Host
 
 IMAGE = "guest.img"
+END = " failures\n"
+"""How the monitor's last line ends."""
 
 
 def words(kinds: Sequence[str], times: int, *, simd: Sequence[bool] = (False, True)) -> list[str]:
@@ -21,9 +23,11 @@ def words(kinds: Sequence[str], times: int, *, simd: Sequence[bool] = (False, Tr
     return [f"{kind}{'+simd' if used else ''}x{times}" for used in simd for kind in kinds]
 
 
-def script(cpus: int, gic: int, commands: Sequence[str]) -> str:
-    """What the host runs. Without halt polling a vCPU that waits gives its CPU up at once, however long ago it last ran."""
-    run = host_python.command("bare_guest", f"/{IMAGE}", str(cpus), str(gic), *commands)
+def script(cpus: int, gic: int, commands: Sequence[str], *, wait: bool = False) -> str:
+    """What the host runs; with `wait` the monitor stops before the first command until it is given a line.
+
+    Without halt polling a vCPU that waits gives its CPU up at once, however long ago it last ran."""
+    run = host_python.command("bare_guest", *(["--wait"] if wait else []), f"/{IMAGE}", str(cpus), str(gic), *commands)
     return f"echo 0 > /sys/module/kvm/parameters/halt_poll_ns\n{run}\ndmesg | grep -iE 'kvm|warn|bug|oops' | tail -20\n"
 
 
@@ -33,14 +37,21 @@ def prepared(host: Host, guest: guest_build.Guest, text: str) -> Host:
 
 
 def smoke(
-    host: Host, kinds: Sequence[str], *, times: int = 4, timeout: float = 240.0, show: Callable[[str], None] | None = None
+    host: Host, image: Path, guest: guest_build.Guest, kinds: Sequence[str], *, times: int = 4, timeout: float = 240.0,
+    show: Callable[[str], None] | None = None,
 ) -> tuple[bool, qemu.Run]:
-    """Boots `host` and lets the guest cause `kinds` of exit without and with SIMD; whether each passed, and the run."""
-    with tempfile.TemporaryDirectory(prefix="delphyne-guest-") as name:
-        guest = guest_build.build(Path(name))
-        commands = words(kinds, times)
-        image = board_host.BUILD / "delphyne.img" if host.plain else board_host.build().image
-        ready = prepared(host, guest, script(host.machine.cpus, host.machine.gic, commands))
-        done = board_host.run(ready, image, timeout=timeout, show=show)
-    passed = "bare guest: 0 failures" in done.console and done.console.count("\nPASS ") == len(commands)
-    return passed and done.ending is qemu.Ending.OFF, done
+    """Boots `host`, above `image` or plain, and lets `guest` cause `kinds` of exit without and with SIMD; whether each passed, and the run."""
+    commands = words(kinds, times)
+    ready = prepared(host, guest, script(host.machine.cpus, host.machine.gic, commands))
+    done = board_host.run(ready, image, timeout=timeout, show=show)
+    return has_passed(done.console, len(commands)) and done.ending is qemu.Ending.OFF, done
+
+
+def has_passed(console: str, commands: int) -> bool:
+    """Whether the monitor said so of each of that many commands, and nothing else."""
+    return f"bare guest: 0{END}" in console and console.count("\nPASS ") == commands
+
+
+def ticks(console: str) -> list[int]:
+    """What the monitor said of each command that passed: steps of the virtual counter between the marks, all repetitions together."""
+    return [int(number) for number in re.findall(r"^PASS .*, (\d+) ticks$", console, re.MULTILINE)]

@@ -16,10 +16,10 @@ from delphyne.client import registers, vgic
 from delphyne.client.kvm import Kvm, Vcpu, Vm
 from delphyne.client.memory import BLOCK, PAGE, Memory
 
-RAM, SMALL, LARGE = 0x4000_0000, 0x8000_0000, 0xC000_0000
+RAM, SMALL, FRESH, LARGE = 0x4000_0000, 0x8000_0000, 0x8800_0000, 0xC000_0000
 RAM_BYTES, SMALL_BYTES = 2 << 20, 4 << 20
 DEVICE = 0x0A00_0000
-ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS = range(0, 0x38, 8)
+ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS, TICKS = range(0, 0x40, 8)
 UNMAP_PAGES = 8
 PATTERN = (0x5EED_0000_0000_0001).to_bytes(8, "little")
 KINDS = {
@@ -30,7 +30,9 @@ WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
 )
 """In words, what the guest says as a number (Wrong in board/guest/program.py)."""
-SMALL_SLOT, LARGE_SLOT = 1, 2
+SMALL_SLOT, LARGE_SLOT, FRESH_SLOT = 1, 2, 3
+READY = "bare guest: ready"
+"""Said, where wanted, before the first command; the monitor then waits for a line."""
 
 
 class Command:
@@ -51,10 +53,11 @@ class Command:
 class Monitor:
     """One VM with the bare guest in it."""
 
-    def __init__(self, image: bytes, commands: list[Command], cpus: int, gic: int) -> None:
-        self.commands, self.cpus, self.gic = commands, cpus, gic
+    def __init__(self, image: bytes, commands: list[Command], cpus: int, gic: int, wait: bool = False) -> None:
+        self.commands, self.cpus, self.gic, self.wait = commands, cpus, gic, wait
         self.current: Command | None = None
         self.echo = 0
+        self.ticks = 0
         self.failures = 0
         self.faults: list[int] = []
         kvm = Kvm()
@@ -63,9 +66,14 @@ class Monitor:
         ram.write(0, image)
         self.vm.add_memory(0, RAM, ram)
         self.small = Memory(SMALL_BYTES)
+        self.fresh = Memory(SMALL_BYTES)
         self.large = Memory(max([1, *(c.times for c in commands if c.name == "fill-2m")]) * BLOCK, huge=True)
+        for memory, step in ((self.small, PAGE), (self.large, BLOCK)):
+            for at in range(0, memory.size, step):
+                memory.write(at, bytes(8) + PATTERN)
         self.vm.add_memory(SMALL_SLOT, SMALL, self.small)
         self.vm.add_memory(LARGE_SLOT, LARGE, self.large)
+        self.vm.add_memory(FRESH_SLOT, FRESH, self.fresh)
         controller = vgic.create(self.vm, gic)
         self.vcpus = [self.vm.create_vcpu(number) for number in range(cpus)]
         for vcpu in self.vcpus:
@@ -107,9 +115,11 @@ class Monitor:
         if access.is_write and register == ECHO:
             self.echo = access.data
         elif access.is_write and register == UNMAP:
-            first = access.data - SMALL
+            first = access.data - FRESH
             for at in range(first, first + UNMAP_PAGES * PAGE, PAGE):
-                self.small.drop(at, PAGE)
+                self.fresh.drop(at, PAGE)
+        elif access.is_write and register == TICKS:
+            self.ticks = access.data
         elif access.is_write and register == RESULT:
             self._ended(access.data)
         elif access.is_write and register == FAULT:
@@ -128,25 +138,29 @@ class Monitor:
             self._fail(f"the guest {'writes' if access.is_write else 'reads'} {access.size} bytes at {access.address:#x}")
 
     def _next(self) -> int:
+        if self.wait:
+            print(READY, flush=True)
+            os.read(0, 1)
+            self.wait = False
         if not self.commands:
             return 0
         self.current = self.commands.pop(0)
-        self._renew()
+        if self.current.name == "fill-4k":
+            self._forget(SMALL_SLOT, SMALL, self.small)
+        elif self.current.name == "fill-2m":
+            self._forget(LARGE_SLOT, LARGE, self.large)
         return self.current.word
 
-    def _renew(self) -> None:
-        """Memory that is there but in no stage-2 table: a slot that is taken away and set again."""
-        for slot, guest, memory, step in ((SMALL_SLOT, SMALL, self.small, PAGE), (LARGE_SLOT, LARGE, self.large, BLOCK)):
-            self.vm.set_memory(slot, guest, 0, memory.address)
-            for at in range(0, memory.size, step):
-                memory.write(at, bytes(8) + PATTERN)
-            self.vm.add_memory(slot, guest, memory)
+    def _forget(self, slot: int, guest: int, memory: Memory) -> None:
+        """Stage 2 loses the slot's memory, this process keeps it."""
+        self.vm.set_memory(slot, guest, 0, memory.address)
+        self.vm.add_memory(slot, guest, memory)
 
     def _ended(self, wrong: int) -> None:
         if wrong:
             self._fail(WRONG[wrong] if wrong < len(WRONG) else f"result {wrong:#x}")
         else:
-            print(f"PASS {self.current}", flush=True)
+            print(f"PASS {self.current}, {self.ticks} ticks", flush=True)
         self.current = None
 
 
@@ -156,15 +170,16 @@ def _pin(number: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`IMAGE CPUS GIC KIND[+simd]xTIMES ..`; 0 where all commands passed."""
-    path, cpus, gic, *wanted = arguments
+    """`[--wait] IMAGE CPUS GIC KIND[+simd]xTIMES ..`; 0 where all commands passed."""
+    wait = arguments[0] == "--wait"
+    path, cpus, gic, *wanted = arguments[wait:]
     commands = []
     for word in wanted:
         name, _, times = word.rpartition("x")
         commands.append(Command(name.removesuffix("+simd"), name.endswith("+simd"), int(times)))
     with open(path, "rb") as file:
         image = file.read()
-    failures = Monitor(image, commands, int(cpus), int(gic)).run()
+    failures = Monitor(image, commands, int(cpus), int(gic), wait).run()
     print(f"bare guest: {failures} failures", flush=True)
     return 1 if failures else 0
 

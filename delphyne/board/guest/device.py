@@ -25,6 +25,8 @@ GIC_VERSION: Final = u64(0x28)
 """2 or 3."""
 CPUS: Final = u64(0x30)
 """How many vCPUs there are."""
+TICKS: Final = u64(0x38)
+"""Before RESULT: steps of the virtual counter between all marks of the command."""
 
 
 def read(register: u64) -> u64:

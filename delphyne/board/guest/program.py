@@ -2,8 +2,8 @@
 """The bare guest's CPUs: what CPU 0 does on command, what the others wait for, and what an interrupt does.
 
 Each kind of exit is caused between two marks and checked outside of them. Memory to be touched for the first time lies at SMALL (mapped by 4 KiB
-pages) and at LARGE (by blocks of 2 MiB); the monitor sees to it that stage 2 has none of it when the command comes. No lock: what both CPUs and
-the interrupt see is atomic.
+pages) and at LARGE (by blocks of 2 MiB); the monitor sees to it that stage 2 has none of it when the command comes. What the monitor drops lies
+at FRESH. No lock: what both CPUs and the interrupt see is atomic.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
 TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
 
 SMALL: Final = Pa(u64(0x8000_0000))
+FRESH: Final = Pa(u64(0x8800_0000))
 LARGE: Final = Pa(u64(0xC000_0000))
 PAGE: Final = u64(4096)
 BLOCK: Final = u64(2 << 20)
@@ -35,6 +36,8 @@ INTERRUPTS: Final = AtomicU64()
 """How often the timer's interrupt or an IPI was taken, on any CPU."""
 ONLINE: Final = AtomicU64()
 """CPUs that run, but for CPU 0."""
+AWAKE: Final = AtomicU64()
+"""Whether the other CPUs wait for an IPI running (1) or asleep (0)."""
 
 
 class Kind(Enum8):
@@ -80,7 +83,9 @@ def guest_main(cpu: u64) -> None:
         command = device.read(device.COMMAND)
         if command == 0:
             break
-        device.write(device.RESULT, u64(_obey(command).raw))
+        wrong = _obey(command)
+        device.write(device.TICKS, start.take_ticks())
+        device.write(device.RESULT, u64(wrong.raw))
     start.hypercall(PSCI_SYSTEM_OFF, u64(0), u64(0), u64(0))
 
 
@@ -91,7 +96,9 @@ def guest_other_main(cpu: u64) -> Never:
     start.unmask_interrupts()
     ONLINE.add(u64(1), Order.RELEASE)
     while True:
-        isb()
+        if AWAKE.load(Order.ACQUIRE) == 0:
+            start.wait_for_interrupt()
+        start.relax()
 
 
 @entry("guest_interrupt")
@@ -130,10 +137,11 @@ def _die(first: u64, second: u64, third: u64) -> Never:
 
 def _reached(count: AtomicU64, wanted: u64) -> bool:
     """Waits, running, until `count` is `wanted`; False where it does not come."""
+    isb()
     begun = CNTVCT_EL0.read()
     patience = CNTFRQ_EL0.read() * PATIENCE
     while count.load(Order.ACQUIRE) != wanted:
-        isb()
+        start.relax()
         if wrap_sub(CNTVCT_EL0.read(), begun) > patience:
             return False
     return True
@@ -145,7 +153,23 @@ def _obey(command: u64) -> Wrong:
     if kind is None:
         return Wrong.UNKNOWN
     simd = command >> 8 & 1 == 1
-    for number in u64.range(command >> 16 & 0xFFFF):
+    if kind is Kind.IPI and not _wake_other():
+        return Wrong.LOST
+    wrong = _repeat(kind, command >> 16 & 0xFFFF, simd)
+    AWAKE.store(u64(0), Order.RELEASE)
+    return wrong
+
+
+def _wake_other() -> bool:
+    """CPU 1 waits running from now on; False where it does not answer."""
+    AWAKE.store(u64(1), Order.RELEASE)
+    expected = INTERRUPTS.load(Order.ACQUIRE) + 1
+    gic.send_ipi(u64(1))
+    return _reached(INTERRUPTS, expected)
+
+
+def _repeat(kind: Kind, times: u64, simd: bool) -> Wrong:
+    for number in u64.range(times):
         seed = number + 0x100
         if simd:
             start.fill_simd(seed)
@@ -183,7 +207,7 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
         case Kind.FILL_2M:
             return _touch(LARGE + BLOCK * number, simd, seed)
         case Kind.REFILL_4K:
-            return _refill(SMALL + PAGE * UNMAP_PAGES * number, simd, seed)
+            return _refill(FRESH + PAGE * UNMAP_PAGES * number, simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
         case Kind.NONE:
@@ -277,7 +301,7 @@ def _timer(simd: bool, seed: u64) -> Wrong:
 def _wfi(simd: bool, seed: u64) -> Wrong:
     expected = INTERRUPTS.load(Order.ACQUIRE) + 1
     start.mask_interrupts()
-    _arm(u64(500))
+    _arm(u64(4000))
     start.mark_begin()
     start.wait_for_interrupt()
     right = _use(simd, seed)

@@ -42,11 +42,27 @@ guest_secondary:
         cbnz    x20, guest_other_main
         b       guest_main
 
-        // What the trace is cut at. Only their addresses matter.
-        .globl  mark_begin, mark_end
+        // What a trace is cut at, by the addresses of the two; they also keep the virtual counter, for a count that needs no trace.
+        .globl  mark_begin, mark_end, take_ticks
 mark_begin:
+        mrs     x9, cntvct_el0
+        adrp    x10, guest_begun
+        str     x9, [x10, :lo12:guest_begun]
         ret
 mark_end:
+        mrs     x9, cntvct_el0
+        adrp    x10, guest_begun
+        add     x10, x10, :lo12:guest_begun
+        ldp     x11, x12, [x10]
+        sub     x9, x9, x11
+        add     x12, x12, x9
+        str     x12, [x10, #8]
+        ret
+take_ticks:                                     // -> x0: the counter's steps between marks since this was last called
+        adrp    x10, guest_begun
+        add     x10, x10, :lo12:guest_begun
+        ldr     x0, [x10, #8]
+        str     xzr, [x10, #8]
         ret
 
         .globl  hypercall                       // x0 function, x1-x3 arguments -> x0
@@ -58,6 +74,11 @@ hypercall:
 wait_for_interrupt:
         dsb     sy
         wfi
+        ret
+
+        .globl  relax
+relax:
+        yield
         ret
 
         .globl  mask_interrupts, unmask_interrupts
@@ -180,3 +201,5 @@ guest_table:                                    // level 1, blocks of 1 GiB
         .balign 4096
 guest_stacks:
         .space  8 * STACK_BYTES
+guest_begun:
+        .space  16                              // the counter at mark_begin; the sum of what passed up to mark_end

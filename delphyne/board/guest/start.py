@@ -17,6 +17,12 @@ def mark_end() -> None:
 
 
 @assembly
+def take_ticks() -> u64:
+    """Steps of the virtual counter between marks since this was last called."""
+    raise RuntimeError("no marks in CPython")
+
+
+@assembly
 def hypercall(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
     """HVC by the SMC calling convention (DEN0028); the first result."""
     raise RuntimeError("no hypervisor in CPython")
@@ -25,6 +31,11 @@ def hypercall(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
 @assembly
 def wait_for_interrupt() -> None:
     """WFI: returns when an interrupt is pending, masked or not; may return for no reason."""
+
+
+@assembly
+def relax() -> None:
+    """YIELD, in a loop that waits for another CPU: QEMU with one thread for all CPUs turns to the next."""
 
 
 @assembly

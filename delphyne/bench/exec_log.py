@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boots a host whose QEMU logs every instruction from the bare guest's first command on, and reads the log as it is written.
+
+Up to there the host runs at full speed. Then the small monitor waits for a line on the serial port, QEMU's own monitor is told to execute one
+instruction at a time and to log each (to a pipe: nothing is kept), and the line is sent. The end is the small monitor's last line.
+
+Threads: one follows the console, one reads the log; the caller's waits for what the console says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from delphyne.bench import trace
+from delphyne.board import bare_guest, host, qmp
+from delphyne.board.guest import build as guest_build
+from delphyne.board.qemu import BoardError
+from delphyne.client.bare_guest import READY
+
+BOOT_LIMIT, LIMIT = 120.0, 900.0
+"""Seconds until the guest may begin, and until it must have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The log that was read, and the steps of the virtual counter between the marks of each command."""
+
+    reader: trace.Reader
+    ticks: list[int]
+
+
+class Follower:
+    """The text on a stream, kept up to date by a thread that ends with the stream."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.text = ""
+        self._process = process
+        self._over = False
+        self._news = threading.Condition()
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        while data := os.read(self._process.stdout.fileno(), 65536):
+            with self._news:
+                self.text += data.decode(errors="replace").replace("\r", "")
+                self._news.notify_all()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def wait(self, what: str, timeout: float) -> None:
+        """Until the text holds `what`; BoardError where it does not in `timeout` seconds or before its end."""
+        with self._news:
+            self._news.wait_for(lambda: what in self.text or self._over, timeout)
+            if what not in self.text:
+                ending = "ended and did not say" if self._over else f"did not say in {timeout:.0f} s"
+                raise BoardError(f"the measured host {ending} {what.strip()!r}:\n{self.text[-1500:]}")
+
+
+class _Log:
+    """The pipe that QEMU writes its log to, and the thread that reads it."""
+
+    def __init__(self, path: Path, reader: trace.Reader) -> None:
+        self.path = path
+        self._reader = reader
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        os.mkfifo(path)
+
+    def start(self) -> None:
+        """Before QEMU is told of the pipe: whoever opens one end of it waits for the other."""
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self.path.open(encoding="ascii", errors="replace") as lines:
+            try:
+                self._reader.read(lines)
+                self._reader.finish()
+            except trace.TraceError as error:
+                self._failure = error
+                for _ in lines:  # QEMU must not wait for a reader that has given up
+                    pass
+
+    def finish(self) -> None:
+        """After QEMU's end: what was wrong with the log is raised here."""
+        self._thread.join(60.0)
+        if self._failure is not None:
+            raise self._failure
+
+
+@contextmanager
+def _running(line: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except FileNotFoundError:
+        raise BoardError(f"{line[0]} is not installed; install the Debian package qemu-system-arm") from None
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str]) -> Seen:
+    """What happened while the guest obeyed `commands` on the host `of`, above `image` or plain. Raises BoardError, TraceError."""
+    text = bare_guest.script(of.machine.cpus, of.machine.gic, commands, wait=True)
+    reader = trace.Reader(guest.begin, guest.end)
+    with tempfile.TemporaryDirectory(prefix="delphyne-trace-") as name:
+        log, socket = _Log(Path(name) / "log", reader), Path(name) / "monitor"
+        with _running([*host.command(bare_guest.prepared(of, guest, text), image), *qmp.option(socket)]) as process:
+            console = Follower(process)
+            console.wait(READY, BOOT_LIMIT)
+            log.start()
+            with qmp.session(socket) as monitor:
+                for line in ("singlestep on", f"logfile {log.path}", "log in_asm,exec,nochain"):
+                    monitor.human(line)
+                assert process.stdin is not None
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                console.wait(bare_guest.END, LIMIT)
+        log.finish()
+    if not bare_guest.has_passed(console.text, len(commands)):
+        raise BoardError(f"the bare guest failed:\n{console.text[-1500:]}")
+    return Seen(reader, bare_guest.ticks(console.text))

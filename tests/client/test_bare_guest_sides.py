@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor and the bare guest agree on what both write down; and the monitor's own parts."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from delphyne.bench import kvm as bench
+from delphyne.board import bare_guest as board
+from delphyne.board import host_python
+from delphyne.board.guest import device, gic, program
+from delphyne.client import bare_guest as monitor
+from delphyne.client import memory, vgic
+
+
+def test_kinds_have_the_guests_numbers() -> None:
+    assert {name.replace("-", "_").upper(): number for name, number in monitor.KINDS.items()} | {"NONE": 0} == {
+        kind.name: int(kind.raw) for kind in program.Kind
+    }
+
+
+def test_everything_wrong_has_words() -> None:
+    assert len(monitor.WRONG) == len(list(program.Wrong))
+    assert [int(wrong.raw) for wrong in program.Wrong] == list(range(len(monitor.WRONG)))
+
+
+def test_registers_and_places_agree() -> None:
+    assert device.BASE.raw == monitor.DEVICE
+    names = ("ECHO", "COMMAND", "RESULT", "UNMAP", "FAULT", "GIC_VERSION", "CPUS", "TICKS")
+    assert [getattr(monitor, name) for name in names] == [int(getattr(device, name)) for name in names]
+    assert tuple(int(at.raw) for at in (program.SMALL, program.FRESH, program.LARGE)) == (monitor.SMALL, monitor.FRESH, monitor.LARGE)
+    assert int.from_bytes(monitor.PATTERN, "little") == program.PATTERN
+    assert monitor.UNMAP_PAGES == program.UNMAP_PAGES == bench.PARTS["refill-4k"]
+    assert gic.DISTRIBUTOR.raw == vgic.DISTRIBUTOR
+    assert gic.CPU_INTERFACE.raw == vgic.CPU_INTERFACE
+    assert gic.REDISTRIBUTORS.raw == vgic.REDISTRIBUTORS
+
+
+def test_every_kind_that_is_measured_exists() -> None:
+    assert set(bench.KINDS) <= set(monitor.KINDS)
+
+
+def test_commands_are_words_for_the_guest() -> None:
+    assert monitor.Command("ipi", True, 5).word == 4 | 1 << 8 | 5 << 16
+    assert board.words(["ipi", "wfi"], 5) == ["ipix5", "wfix5", "ipi+simdx5", "wfi+simdx5"]
+
+
+def test_memory_is_aligned_for_blocks_and_bounded() -> None:
+    made = memory.Memory(3 * memory.PAGE)
+    assert made.address % memory.BLOCK == 0
+    made.write(memory.PAGE, b"word")
+    assert made.read(memory.PAGE, 5) == b"word\0"
+    made.drop(memory.PAGE, memory.PAGE)
+    assert made.read(memory.PAGE, 4) == bytes(4)
+    with pytest.raises(ValueError, match="not inside"):
+        made.read(3 * memory.PAGE - 1, 2)
+
+
+def test_what_runs_on_the_host_imports_only_what_is_packed() -> None:
+    client = Path(monitor.__file__).parent
+    packed = {module.removesuffix("/__init__").replace("/", ".") for module in host_python.MODULES} | set(sys.builtin_module_names)
+    packed |= {"fcntl", "mmap", "struct", "time", "errno", "math", "array", "select"}  # built into Debian's interpreter, or packed as extensions
+    for source in client.glob("*.py"):
+        for name in imported(ast.parse(source.read_text())):
+            assert name.startswith("delphyne.client") or name in packed, f"{source.name} imports {name}"
+
+
+def imported(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(str(node.module))
+    return names

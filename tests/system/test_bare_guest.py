@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bare guest causes every kind of exit under a host's KVM and finds everything right: plain, and above Delphyne."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from delphyne.bench import exec_log, kvm
+from delphyne.board import bare_guest, host, qemu
+from delphyne.board.guest import build as guest_build
+from delphyne.client.bare_guest import KINDS
+
+pytestmark = pytest.mark.system
+
+WAYS = pytest.mark.parametrize("plain", [True, False], ids=["plain", "delphyne"])
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> guest_build.Guest:
+    return guest_build.build(tmp_path_factory.mktemp("guest"))
+
+
+@WAYS
+@pytest.mark.parametrize(("kernel", "cpu", "gic"), [("6.1", "cortex-a57", 3), ("6.12", "cortex-a57", 3), ("6.1", "cortex-a57", 2)])
+def test_every_kind_of_exit(image: Path, guest: guest_build.Guest, plain: bool, kernel: str, cpu: str, gic: int) -> None:
+    machine = qemu.Machine(cpu=cpu, cpus=2, memory=1024, gic=gic)
+    passed, done = bare_guest.smoke(host.Host(kernel=kernel, plain=plain, machine=machine), image, guest, list(KINDS))
+    assert passed, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+    assert "WARNING: CPU" not in done.console, done.console[-20000:]
+
+
+@WAYS
+def test_the_log_of_instructions_agrees_with_the_counter(image: Path, guest: guest_build.Guest, plain: bool) -> None:
+    """On one CPU that is never idle the virtual counter advances by one for sixteen instructions of any level; each reading loses less than one."""
+    times = 16
+    commands = bare_guest.words(["hypercall", "vgic", "fill-4k", "refill-4k"], times)
+    seen = exec_log.of_guest(kvm.measured_host("6.1", "cortex-a57", plain=plain, cpus=1), image, guest, commands)
+    assert len(seen.reader.windows) == len(commands) * times
+    for at, ticks in enumerate(seen.ticks):
+        windows = seen.reader.windows[at * times : (at + 1) * times]
+        counted = sum(sum(window.instructions.values()) for window in windows)
+        assert abs(counted - ticks * 16) <= 16 * times, f"{commands[at]}: {counted} instructions in the log, {ticks} ticks"
