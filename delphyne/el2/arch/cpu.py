@@ -53,6 +53,8 @@ class Cpu:
     host_context: u64
     restarted: bool
     """Whether the host's kernel on this CPU is about to be another one, which has not been looked at yet (kexec)."""
+    mitigation: u64
+    """What `mitigate` of el2.S does when a guest leaves this CPU (arch/mitigation.py); 0 for nothing."""
     simd: SimdArea
 
 

@@ -23,6 +23,17 @@ class SystemIss(Bits64):
     op0: u8 = bits(21, 20)
 
 
+class Par(Bits64):
+    """PAR_EL1 after an address translation instruction."""
+
+    failed: bool = bits(0)
+    stage2: bool = bits(9)
+    """Of a failure: it was at stage 2."""
+    frame: u64 = bits(47, 12)
+    """Of a success: the output address, divided by 4 KiB."""
+
+
+PAR_EL1: Final = SysReg(Par, "PAR_EL1", 3, 0, 7, 4, 0)
 TTBR0_EL1: Final = SysReg(u64, "TTBR0_EL1", 3, 0, 2, 0, 0)
 TTBR1_EL1: Final = SysReg(u64, "TTBR1_EL1", 3, 0, 2, 0, 1)
 TCR_EL1: Final = SysReg(u64, "TCR_EL1", 3, 0, 2, 0, 2)

@@ -77,6 +77,9 @@ class IdAa64dfr0(Bits64):
 
     debug: u8 = bits(3, 0)
     pmu: u8 = bits(11, 8)
+    breakpoints: u8 = bits(15, 12)
+    """Their number, less one, as the next."""
+    watchpoints: u8 = bits(23, 20)
     profiling: u8 = bits(35, 32)
     trace_buffer: u8 = bits(47, 44)
 
@@ -106,6 +109,7 @@ class IdAa64mmfr1(Bits64):
     vmid_bits: u8 = bits(7, 4)
     vh: u8 = bits(11, 8)
     hcx: u8 = bits(43, 40)
+    ecbhb: u8 = bits(63, 60)
 
 
 class IdAa64mmfr2(Bits64):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exceptions from lower levels, sorted out.
 
-The vectors save every register into a `Frame` on this CPU's stack, call `el2_lower`, and resume from what the frame holds then. No lock is
+The vectors save every register into a `Frame` on this CPU's stack, call `el2_lower`, and resume from what the frame holds then; for calls they save
+less, and call `el2_call`. No lock is
 held when it is called, and none when it returns.
 """
 
@@ -17,6 +18,17 @@ from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
 
+@entry("el2_call")
+def el2_call(frame: Frame) -> None:
+    """One call (HVC) from AArch64. Of `frame` x18 to x28 and what was recorded beyond the return state are not there."""
+    if stop.is_stopping():
+        stop.stopped()
+    if host.HOST.layout_known or host.is_prepared():
+        hostcalls.serve(frame, host.HOST.layout, host.HOST.places, host.HOST.layout_known)
+    else:
+        demo.serve_call(frame)
+
+
 @entry("el2_lower")
 def el2_lower(frame: Frame, vector: u64) -> None:
     """One exception from EL1 or EL0. Once EL2 is stopping this CPU does not return to them."""
@@ -30,8 +42,6 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         if syndrome.ec == ExceptionClass.SYS64.raw:
             next_kernel.look(frame)
         _serve_host(frame, syndrome)
-    elif syndrome.ec == ExceptionClass.HVC64.raw:
-        demo.serve_call(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         demo.serve_abort(frame, syndrome)
     else:
@@ -41,9 +51,7 @@ def el2_lower(frame: Frame, vector: u64) -> None:
 def _serve_host(frame: Frame, syndrome: Esr) -> None:
     """What the host does that traps. Anything unexpected is to it an instruction that does not exist."""
     iss = u64(syndrome.iss)
-    if syndrome.ec == ExceptionClass.HVC64.raw:
-        hostcalls.serve(frame, host.HOST.layout, host.HOST.layout_known)
-    elif syndrome.ec == ExceptionClass.SMC64.raw:
+    if syndrome.ec == ExceptionClass.SMC64.raw:
         if not vendor.serve(frame):
             firmware.serve(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:

@@ -17,6 +17,8 @@
         .arch   armv8-a+crypto
         .cfi_sections .debug_frame
 
+        .equ    EC_HVC64, 0x16
+
 // --- macros ---------------------------------------------------------------------------------------------------------------
 
 // Starts a function that uses `frame` bytes of stack; the stack check reads the pair from .delphyne.frames.
@@ -73,6 +75,19 @@ endfunction \name
         \op     x24, x25, [\base, #FRAME_x + 8 * 24]
         \op     x26, x27, [\base, #FRAME_x + 8 * 26]
         \op     x28, x29, [\base, #FRAME_x + 8 * 28]
+.endm
+
+// Of these, what compiled code may change.
+.macro call_pairs op
+        \op     x2, x3, [sp, #FRAME_x + 8 * 2]
+        \op     x4, x5, [sp, #FRAME_x + 8 * 4]
+        \op     x6, x7, [sp, #FRAME_x + 8 * 6]
+        \op     x8, x9, [sp, #FRAME_x + 8 * 8]
+        \op     x10, x11, [sp, #FRAME_x + 8 * 10]
+        \op     x12, x13, [sp, #FRAME_x + 8 * 12]
+        \op     x14, x15, [sp, #FRAME_x + 8 * 14]
+        \op     x16, x17, [sp, #FRAME_x + 8 * 16]
+        \op     x29, x30, [sp, #FRAME_x + 8 * 29]
 .endm
 
 // What the processor recorded about the exception that brought us to EL2, into a Frame. Uses two registers.
@@ -323,7 +338,7 @@ function drop_lines
         ret
 endfunction drop_lines
 
-// Maps the pages from x0 up to x14 to themselves with leaf bits x1. Out: x0 = x14 rounded up. Uses x3-x7.
+// Maps the pages from x0 up to x14, by blocks of 2 MiB where they fit, to themselves with leaf bits x1. Out: x0 = x14 rounded up. Uses x3-x7.
 function first_map_range
 1:      cmp     x0, x14
         b.hs    4f
@@ -335,6 +350,19 @@ function first_map_range
         b.eq    3f
         ldr     x6, [x3, x5, lsl #3]
         cbnz    x6, 5f
+        cmp     x4, #21
+        b.ne    6f
+        tst     x0, #0x1fffff
+        b.ne    6f
+        sub     x6, x14, x0
+        lsr     x6, x6, #21
+        cbz     x6, 6f
+        eor     x6, x1, #2                      // a block has no page bit
+        orr     x6, x6, x0
+        str     x6, [x3, x5, lsl #3]
+        add     x0, x0, #(2 << 20)
+        b       1b
+6:
         address x7, __first_tables_end
         cmp     x18, x7
         b.hs    park
@@ -458,6 +486,19 @@ endfunction secondary_entry
         b       lower
 .endm
 
+// The same for a synchronous exception in AArch64, of which calls are told apart at once.
+.macro from_lower_sync
+        .balign 128
+        sub     sp, sp, #FRAME_SIZEOF
+        stp     x0, x1, [sp, #FRAME_x]
+        mrs     x0, esr_el2
+        lsr     x0, x0, #26
+        cmp     x0, #EC_HVC64
+        b.eq    call
+        mov     x1, #0
+        b       lower
+.endm
+
         .section .text.vectors, "ax", %progbits
         .balign 2048
         .globl  vectors
@@ -470,7 +511,7 @@ vectors:
         from_el2 1
         from_el2 2
         from_el2 3
-        from_lower 0
+        from_lower_sync
         from_lower 1
         from_lower 2
         from_lower 3
@@ -498,6 +539,31 @@ function lower, FRAME_SIZEOF
         b       .Lresume_lower
 endfunction lower
 
+// A call (HVC) from AArch64, x0 and x1 saved. What compiled code keeps anyhow, x19 to x28, is not saved, nor x18, which it never touches; what the
+// processor recorded beyond the return state says nothing of a call.
+function call, FRAME_SIZEOF
+        .cfi_def_cfa sp, FRAME_SIZEOF
+        .cfi_undefined x30
+        mrs     x0, elr_el2
+        mrs     x1, spsr_el2
+        call_pairs stp
+        stp     x0, x1, [sp, #FRAME_elr]
+        mov     x0, sp
+        mov     x29, xzr
+        mov     x30, xzr
+        bl      el2_call
+        ldp     x0, x1, [sp, #FRAME_elr]
+        msr     elr_el2, x0
+        msr     spsr_el2, x1
+        call_pairs ldp
+        ldp     x0, x1, [sp, #FRAME_x]
+        add     sp, sp, #FRAME_SIZEOF
+        .cfi_def_cfa_offset 0
+        eret
+        dsb     nsh
+        isb
+endfunction call
+
 // enter_lower(x0 = Frame): runs the lower exception level from that state. Whoever called it is forgotten: the next exception starts on an
 // empty stack.
 function enter_lower
@@ -517,6 +583,593 @@ function enter_lower
         dsb     nsh                             // nothing is to be speculated beyond the return
         isb
 endfunction enter_lower
+
+// --- guests: vectors, the general registers ------------------------------------------------------------------------------------
+//
+// While a guest runs, SP_EL2 lies where guest_enter left it, on the stack of the host's call, and VBAR_EL2 names the table below. Everything that
+// a guest's exit runs before its mitigation is free of indirect branches, as all of EL2 is but for its returns.
+
+        .equ    ENTER_BYTES, 128
+        .equ    ENTER_GENERAL, 96
+        .equ    ENTER_X18, 112
+        .equ    GENERAL_SP, 8 * 31
+        .equ    MITIGATE_FIRMWARE, 20
+        .equ    MITIGATE_CLEAR, 21
+        .equ    EC_HVC32, 0x12
+        .equ    WORKAROUND_1, 0x80008000
+        .equ    WORKAROUND_2, 0x80007fff
+        .equ    WORKAROUND_3, 0x80003fff
+        .if     FRAME_x
+        .error  "general registers are saved by one macro into a Frame and into struct user_pt_regs, which both begin with x0"
+        .endif
+
+.macro from_guest kind
+        .balign 128
+        hint    #16                             // esb: an SError of the guest's own must not be taken for one of the host's (FEAT_RAS)
+        stp     x0, x1, [sp, #-16]!
+        mov     x1, #\kind
+        b       guest_exit
+.endm
+
+        .section .text.vectors, "ax", %progbits
+        .balign 2048
+        .globl  guest_vectors
+guest_vectors:
+        from_el2 0
+        from_el2 1
+        from_el2 2
+        from_el2 3
+        from_el2 0
+        from_el2 1
+        from_el2 2
+        .balign 128
+        b       serror_at_el2
+        from_guest 0
+        from_guest 1
+        from_guest 2
+        from_guest 3
+        from_guest 4
+        from_guest 5
+        from_guest 6
+        from_guest 7
+        .balign 128
+        .text
+
+// guest_enter(x0 = x0 to x30 and SP_EL0 of the guest) -> x0 = through which vector it left
+function guest_enter, ENTER_BYTES+16
+        stp     x29, x30, [sp, #-ENTER_BYTES]!
+        .cfi_def_cfa_offset ENTER_BYTES
+        .cfi_offset x29, -ENTER_BYTES
+        .cfi_offset x30, -(ENTER_BYTES - 8)
+        mov     x29, sp
+        stp     x19, x20, [sp, #16]
+        stp     x21, x22, [sp, #32]
+        stp     x23, x24, [sp, #48]
+        stp     x25, x26, [sp, #64]
+        stp     x27, x28, [sp, #80]
+        str     x18, [sp, #ENTER_X18]
+        mrs     x1, sp_el0
+        stp     x0, x1, [sp, #ENTER_GENERAL]
+        ldr     x1, [x0, #GENERAL_SP]
+        msr     sp_el0, x1
+        frame_pairs ldp, x0
+        ldr     x30, [x0, #FRAME_x + 8 * 30]
+        ldp     x0, x1, [x0, #FRAME_x]
+        eret
+        dsb     nsh                             // nothing is to be speculated beyond the return
+        isb
+endfunction guest_enter
+
+// A guest left: its x0 and x1 are on the stack, x1 = which vector.
+function guest_exit
+        .cfi_def_cfa sp, ENTER_BYTES+16
+        .cfi_offset x29, -ENTER_BYTES
+        .cfi_offset x30, -(ENTER_BYTES - 8)
+        mrs     x0, tpidr_el2
+        ldr     x0, [x0, #CPU_mitigation]
+        cbnz    x0, .Lmitigate
+.Lmitigated:
+        ldr     x0, [sp, #16 + ENTER_GENERAL]
+        frame_pairs stp, x0
+        str     x30, [x0, #FRAME_x + 8 * 30]
+        ldp     x2, x3, [sp], #16
+        .cfi_def_cfa_offset ENTER_BYTES
+        stp     x2, x3, [x0, #FRAME_x]
+        mrs     x2, sp_el0
+        str     x2, [x0, #GENERAL_SP]
+        ldr     x2, [sp, #ENTER_GENERAL + 8]
+        msr     sp_el0, x2
+        ldr     x18, [sp, #ENTER_X18]
+        ldp     x19, x20, [sp, #16]
+        ldp     x21, x22, [sp, #32]
+        ldp     x23, x24, [sp, #48]
+        ldp     x25, x26, [sp, #64]
+        ldp     x27, x28, [sp, #80]
+        mov     x0, x1
+        ldp     x29, x30, [sp], #ENTER_BYTES
+        .cfi_restore x29
+        .cfi_restore x30
+        .cfi_def_cfa_offset 0
+        ret
+
+        // What a guest trained the branch predictors to do is forgotten before anything is predicted by them (Arm's Spectre-BHB and Spectre-v2
+        // advisories). x0 = what this processor needs (arch/mitigation.py), x1 = which vector. A guest that asks for the same by a call has its answer.
+.Lmitigate:
+        .cfi_def_cfa sp, ENTER_BYTES+16
+        .cfi_offset x29, -ENTER_BYTES
+        .cfi_offset x30, -(ENTER_BYTES - 8)
+        tbnz    x0, #MITIGATE_CLEAR, 2f
+        tbnz    x0, #MITIGATE_FIRMWARE, 3f
+1:      b       4f                              // the loop of the advisory: taken branches, as many as the history holds
+4:      subs    x0, x0, #1
+        b.ne    1b
+        dsb     nsh
+        isb
+        b       .Lmitigated
+2:      hint    #22                             // clrbhb
+        isb
+        b       .Lmitigated
+3:      stp     x2, x3, [sp, #-16]!
+        .cfi_def_cfa_offset ENTER_BYTES+32
+        stp     x1, x0, [sp, #-16]!
+        .cfi_def_cfa_offset ENTER_BYTES+48
+        ldr     w0, [sp, #8]
+        and     w0, w0, #~(1 << MITIGATE_FIRMWARE)
+        orr     w0, w0, #(1 << 31)              // the fast call whose low bits the flag carries
+        smc     #0
+        ldp     x1, x0, [sp], #16
+        .cfi_def_cfa_offset ENTER_BYTES+32
+        ldp     x2, x3, [sp], #16
+        .cfi_def_cfa_offset ENTER_BYTES+16
+        tst     x1, #3                          // synchronous, from either state
+        b.ne    .Lmitigated
+        mrs     x0, esr_el2
+        lsr     x0, x0, #26
+        cmp     x0, #EC_HVC64
+        ccmp    x0, #EC_HVC32, #4, ne
+        b.ne    .Lmitigated
+        ldr     x0, [sp]
+        str     x2, [sp, #-16]!
+        .cfi_def_cfa_offset ENTER_BYTES+32
+        ldr     w2, =WORKAROUND_1
+        cmp     w0, w2
+        b.eq    5f
+        ldr     w2, =WORKAROUND_2
+        cmp     w0, w2
+        b.eq    5f
+        ldr     w2, =WORKAROUND_3
+        cmp     w0, w2
+        b.eq    5f
+        ldr     x2, [sp], #16
+        .cfi_def_cfa_offset ENTER_BYTES+16
+        b       .Lmitigated
+5:      ldr     x2, [sp], #16
+        ldp     x0, x1, [sp], #16
+        mov     x0, xzr
+        eret
+        dsb     nsh
+        isb
+endfunction guest_exit
+
+// An SError at EL2 while a guest's traps are in place: take_serror waits for it at one place only.
+function serror_at_el2
+        .cfi_undefined x30
+        stp     x0, x1, [sp, #-16]!
+        mrs     x0, elr_el2
+        address x1, .Lserror_window
+        cmp     x0, x1
+        b.eq    1f
+        add     x1, x1, #4
+        cmp     x0, x1
+        b.eq    1f
+        ldp     x0, x1, [sp], #16
+        b       serror_is_fatal
+1:      ldp     x0, x1, [sp], #16
+        address x0, .Lserror_taken
+        msr     elr_el2, x0
+        eret
+        dsb     nsh
+        isb
+        .balign 128
+serror_is_fatal:
+        from_el2 3
+endfunction serror_at_el2
+
+// take_serror() -> x0 = 1 where a physical SError was pending, which is taken here: its cause is what ran before. The syndrome of the exit is kept.
+function take_serror
+        dsb     sy
+        isb
+        mrs     x0, isr_el1
+        tbnz    x0, #8, 1f
+        mov     x0, #0
+        ret
+1:      mrs     x2, elr_el2
+        mrs     x3, spsr_el2
+        mrs     x4, esr_el2
+        mrs     x5, far_el2
+        mov     x6, x30
+        .cfi_register x30, x6
+        msr     daifclr, #4
+.Lserror_window:
+        isb
+        msr     daifset, #4
+        mov     x0, #0
+        b       2f
+.Lserror_taken:
+        msr     daifset, #4
+        mov     x0, #1
+2:      msr     elr_el2, x2
+        msr     spsr_el2, x3
+        msr     esr_el2, x4
+        msr     far_el2, x5
+        ret     x6
+endfunction take_serror
+
+edge guest_vectors_address, guest_vectors
+
+// --- guests: the other registers -------------------------------------------------------------------------------------------------
+//
+// x0 = a guest's base, x1 = its Places, x2 = the CPU's World (arch/world.py). Nothing is checked here: who fills in a Places has.
+
+        .equ    TCR_EPD0, 1 << 7
+        .equ    TCR_EPD1, 1 << 23
+        .equ    HSTR_T15, 1 << 15
+
+.macro places_in_a_row a, b
+        .if     PLACES_\b - PLACES_\a - 8
+        .error  "Places: \b does not follow \a"
+        .endif
+.endm
+
+.macro keep a, b, register_a, register_b
+        mrs     x3, \register_a
+        mrs     x4, \register_b
+        stp     x3, x4, [x2, #WORLD_\a]
+        .if     WORLD_\b - WORLD_\a - 8
+        .error  "World: \b does not follow \a"
+        .endif
+.endm
+
+.macro bring a, b, register_a, register_b
+        ldp     x3, x4, [x2, #WORLD_\a]
+        msr     \register_a, x3
+        msr     \register_b, x4
+.endm
+
+.macro load_guest a, b, register_a, register_b
+        places_in_a_row \a, \b
+        ldp     x3, x4, [x1, #PLACES_\a]
+        ldr     x5, [x0, x3]
+        ldr     x6, [x0, x4]
+        msr     \register_a, x5
+        msr     \register_b, x6
+.endm
+
+.macro save_guest a, b, register_a, register_b
+        ldp     x3, x4, [x1, #PLACES_\a]
+        mrs     x5, \register_a
+        mrs     x6, \register_b
+        str     x5, [x0, x3]
+        str     x6, [x0, x4]
+.endm
+
+// The registers that both worlds have and that go through no other order than this.
+.macro shared_registers do
+        \do     csselr, cpacr, csselr_el1, cpacr_el1
+        \do     ttbr0, ttbr1, ttbr0_el1, ttbr1_el1
+        \do     esr, afsr0, esr_el1, afsr0_el1
+        \do     afsr1, far, afsr1_el1, far_el1
+        \do     mair, vbar, mair_el1, vbar_el1
+        \do     contextidr, amair, contextidr_el1, amair_el1
+        \do     cntkctl, par, cntkctl_el1, par_el1
+        \do     tpidr1, sp1, tpidr_el1, sp_el1
+        \do     elr1, spsr1, elr_el1, spsr_el1
+        \do     mdscr, tpidr0, mdscr_el1, tpidr_el0
+.endm
+
+// No walk of EL1's stage 1 may begin from here on; x3 = TCR_EL1, x4 = SCTLR_EL1 as they were.
+.macro forbid_walks
+        mrs     x3, tcr_el1
+        mrs     x4, sctlr_el1
+        orr     x5, x3, #TCR_EPD0
+        orr     x5, x5, #TCR_EPD1
+        msr     tcr_el1, x5
+        isb
+        orr     x5, x4, #1
+        msr     sctlr_el1, x5
+        isb
+.endm
+
+function to_guest
+        forbid_walks
+        stp     x4, x3, [x2, #WORLD_sctlr]
+        shared_registers keep
+        shared_registers load_guest
+        mrs     x3, tpidrro_el0
+        mrs     x4, vmpidr_el2
+        stp     x3, x4, [x2, #WORLD_tpidrro]
+        ldp     x3, x4, [x1, #PLACES_tpidrro]
+        ldr     x3, [x0, x3]
+        ldr     x4, [x0, x4]
+        msr     tpidrro_el0, x3
+        msr     vmpidr_el2, x4
+
+        mrs     x3, hcr_el2
+        mrs     x4, vtcr_el2
+        stp     x3, x4, [x2, #WORLD_host_hcr]
+        mrs     x3, vttbr_el2
+        mrs     x4, cptr_el2
+        stp     x3, x4, [x2, #WORLD_host_vttbr]
+        mrs     x3, mdcr_el2
+        mrs     x4, cnthctl_el2
+        stp     x3, x4, [x2, #WORLD_host_mdcr]
+        bring   hcr, vtcr, hcr_el2, vtcr_el2
+        bring   vttbr, cptr, vttbr_el2, cptr_el2
+        bring   mdcr, cnthctl, mdcr_el2, cnthctl_el2
+        bring   elr, spsr, elr_el2, spsr_el2
+        mov     x3, #HSTR_T15
+        msr     hstr_el2, x3
+        address x3, guest_vectors
+        msr     vbar_el2, x3
+        isb
+        places_in_a_row sctlr, tcr
+        ldp     x3, x4, [x1, #PLACES_sctlr]
+        ldr     x3, [x0, x3]
+        ldr     x4, [x0, x4]
+        msr     sctlr_el1, x3
+        isb
+        msr     tcr_el1, x4
+        ret
+endfunction to_guest
+
+function to_host
+        forbid_walks
+        ldp     x5, x6, [x1, #PLACES_sctlr]
+        str     x4, [x0, x5]
+        str     x3, [x0, x6]
+        shared_registers save_guest
+        ldr     x3, [x1, #PLACES_tpidrro]
+        mrs     x4, tpidrro_el0
+        str     x4, [x0, x3]
+
+        bring   host_hcr, host_vtcr, hcr_el2, vtcr_el2
+        bring   host_vttbr, host_cptr, vttbr_el2, cptr_el2
+        bring   host_mdcr, host_cnthctl, mdcr_el2, cnthctl_el2
+        msr     hstr_el2, xzr
+        address x3, vectors
+        msr     vbar_el2, x3
+        shared_registers bring
+        bring   tpidrro, vmpidr, tpidrro_el0, vmpidr_el2
+        isb
+        ldp     x3, x4, [x2, #WORLD_sctlr]
+        msr     sctlr_el1, x3
+        isb
+        msr     tcr_el1, x4
+        ret
+endfunction to_host
+
+.macro shared_registers32 do
+        \do     spsr_abt, spsr_und, spsr_abt, spsr_und
+        \do     spsr_irq, spsr_fiq, spsr_irq, spsr_fiq
+        \do     dacr32, ifsr32, dacr32_el2, ifsr32_el2
+.endm
+
+function registers32_load
+        shared_registers32 load_guest
+        ret
+endfunction registers32_load
+
+function registers32_save
+        shared_registers32 save_guest
+        ret
+endfunction registers32_save
+
+// ask(x0 = base, x1 = Places, x2 = Asked, x3 = the kernel's kvm_s2_mmu)
+.macro ask_pair a, b, op
+        places_in_a_row \a, \b
+        ldp     x4, x5, [x1, #PLACES_\a]
+        .ifc    \op, ldr
+        ldr     x6, [x0, x4]
+        ldr     x7, [x0, x5]
+        .else
+        \op     w6, [x0, x4]
+        \op     w7, [x0, x5]
+        .endif
+        stp     x6, x7, [x2, #ASKED_\a]
+.endm
+
+function ask
+        ask_pair hcr, mdcr, ldr
+        ask_pair hw_mmu, pmu_events, ldr
+        ask_pair iflags, cflags, ldrb
+        places_in_a_row gic_hcr, gic_sre
+        ldp     x4, x5, [x1, #PLACES_gic_hcr]
+        ldr     w6, [x0, x4]
+        ldr     w7, [x0, x5]
+        stp     x6, x7, [x2, #ASKED_gic_hcr]
+        places_in_a_row used_lrs, its_vm
+        ldp     x4, x5, [x1, #PLACES_used_lrs]
+        ldr     w6, [x0, x4]
+        ldr     x7, [x0, x5]
+        stp     x6, x7, [x2, #ASKED_used_lrs]
+        ask_pair pc, pstate, ldr
+        places_in_a_row mmu_pgd, mmu_vmid
+        ldp     x4, x5, [x1, #PLACES_mmu_pgd]
+        ldr     x6, [x3, x4]
+        ldr     x7, [x3, x5]
+        stp     x6, x7, [x2, #ASKED_mmu_pgd]
+        ret
+endfunction ask
+
+// answer(x0 = base, x1 = Places, x2 = program counter, x3 = PSTATE)
+function answer
+        ldp     x4, x5, [x1, #PLACES_pc]
+        str     x2, [x0, x4]
+        str     x3, [x0, x5]
+        ret
+endfunction answer
+
+// answer_fault(x0 = base, x1 = Places, x2 = ESR, x3 = FAR, x4 = HPFAR)
+function answer_fault
+        places_in_a_row fault_esr, fault_far
+        places_in_a_row fault_far, fault_hpfar
+        ldp     x5, x6, [x1, #PLACES_fault_esr]
+        ldr     x7, [x1, #PLACES_fault_hpfar]
+        str     x2, [x0, x5]
+        str     x3, [x0, x6]
+        str     x4, [x0, x7]
+        ret
+endfunction answer_fault
+
+function answer_word
+        str     x2, [x0, x1]
+        ret
+endfunction answer_word
+
+function answer_half
+        str     w2, [x0, x1]
+        ret
+endfunction answer_half
+
+function answer_byte
+        strb    w2, [x0, x1]
+        ret
+endfunction answer_byte
+
+function asked_word
+        ldr     x0, [x0, x1]
+        ret
+endfunction asked_word
+
+function asked_half
+        ldr     w0, [x0, x1]
+        ret
+endfunction asked_half
+
+// keys_of_guest(x0 = base, x1 = Places, x2 = 1 to save, 0 to load); keys_of_host(x0 = ten words, x1 likewise)
+        .equ    KEYS, 5
+.macro each_key do
+        \do     apia_low, apia_high, s3_0_c2_c1_0, s3_0_c2_c1_1
+        \do     apib_low, apib_high, s3_0_c2_c1_2, s3_0_c2_c1_3
+        \do     apda_low, apda_high, s3_0_c2_c2_0, s3_0_c2_c2_1
+        \do     apdb_low, apdb_high, s3_0_c2_c2_2, s3_0_c2_c2_3
+        \do     apga_low, apga_high, s3_0_c2_c3_0, s3_0_c2_c3_1
+.endm
+
+function keys_of_guest
+        cbz     w2, 1f
+        each_key save_guest
+        ret
+1:      each_key load_guest
+        ret
+endfunction keys_of_guest
+
+.macro keep_key low, high, register_low, register_high
+        mrs     x3, \register_low
+        mrs     x4, \register_high
+        stp     x3, x4, [x0], #16
+.endm
+
+.macro bring_key low, high, register_low, register_high
+        ldp     x3, x4, [x0], #16
+        msr     \register_low, x3
+        msr     \register_high, x4
+.endm
+
+function keys_of_host
+        cbz     w1, 1f
+        each_key keep_key
+        ret
+1:      each_key bring_key
+        ret
+endfunction keys_of_host
+
+// debug_load(x0 = controls and values of breakpoints, then of watchpoints, sixteen of each; x1, x2 = how many of either are there)
+.macro debug_rows do, register, count
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        \do     \register, \n, \count
+        .endr
+9:
+.endm
+
+.macro debug_in register, n, count
+        cmp     \count, #\n
+        b.ls    9f
+        ldr     x3, [x0, #8 * \n]
+        msr     \register\n\()_el1, x3
+.endm
+
+.macro debug_out register, n, count
+        cmp     \count, #\n
+        b.ls    9f
+        mrs     x3, \register\n\()_el1
+        str     x3, [x0, #8 * \n]
+.endm
+
+.macro debug_all do
+        debug_rows \do, dbgbcr, x1
+        add     x0, x0, #128
+        debug_rows \do, dbgbvr, x1
+        add     x0, x0, #128
+        debug_rows \do, dbgwcr, x2
+        add     x0, x0, #128
+        debug_rows \do, dbgwvr, x2
+.endm
+
+function debug_load
+        debug_all debug_in
+        ret
+endfunction debug_load
+
+function debug_save
+        debug_all debug_out
+        ret
+endfunction debug_save
+
+function debug_keep
+        b       debug_save
+endfunction debug_keep
+
+function debug_bring
+        b       debug_load
+endfunction debug_bring
+
+operation profiling_sync, hint #17
+operation trace_sync, hint #18
+
+// list_registers_load(x0 = list registers in memory, x1 = how many, 1 to 16). By name: ICH_LR<n>_EL2 is S3_4_C12_C12_<n> up to 7, then C13.
+.macro list_register_in register
+        ldr     x2, [x0], #8
+        msr     \register, x2
+        subs    x1, x1, #1
+        b.eq    9f
+.endm
+
+.macro list_register_out register
+        mrs     x2, \register
+        str     x2, [x0], #8
+        msr     \register, xzr
+        subs    x1, x1, #1
+        b.eq    9f
+.endm
+
+.macro list_registers do
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        \do     s3_4_c12_c12_\n
+        .endr
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7
+        \do     s3_4_c12_c13_\n
+        .endr
+9:      ret
+.endm
+
+function list_registers_load
+        list_registers list_register_in
+endfunction list_registers_load
+
+function list_registers_save
+        list_registers list_register_out
+endfunction list_registers_save
 
 // --- when EL2 itself fails --------------------------------------------------------------------------------------------------
 
@@ -858,6 +1511,61 @@ function simd_leave
         isb
         ret
 endfunction simd_leave
+
+// fp_load(x0 = struct user_fpsimd_state), fp_save likewise
+        .equ    FP_STATUS, 512
+
+function fp_load
+        mov     x1, x0
+        simd_pairs ldp
+        ldr     w2, [x0, #FP_STATUS]
+        ldr     w3, [x0, #FP_STATUS + 4]
+        msr     fpsr, x2
+        msr     fpcr, x3
+        ret
+endfunction fp_load
+
+function fp_save
+        mov     x1, x0
+        simd_pairs stp
+        mrs     x2, fpsr
+        mrs     x3, fpcr
+        str     w2, [x0, #FP_STATUS]
+        str     w3, [x0, #FP_STATUS + 4]
+        ret
+endfunction fp_save
+
+// sve_load(x0 = Z0.. P0.. FFR, x1 = bytes in a vector, x2 = struct user_fpsimd_state for the status), sve_save likewise
+function sve_load
+        mov     x4, x1
+        mov     x1, x0
+        scalable_vectors ldr
+        add     x1, x0, x4, lsl #5
+        ldr     p0, [x1, #16, mul vl]
+        wrffr   p0.b
+        predicates ldr
+        ldr     w3, [x2, #FP_STATUS]
+        ldr     w4, [x2, #FP_STATUS + 4]
+        msr     fpsr, x3
+        msr     fpcr, x4
+        ret
+endfunction sve_load
+
+function sve_save
+        mov     x4, x1
+        mov     x1, x0
+        scalable_vectors str
+        add     x1, x0, x4, lsl #5
+        predicates str
+        rdffr   p0.b
+        str     p0, [x1, #16, mul vl]
+        ldr     p0, [x1, #0, mul vl]
+        mrs     x3, fpsr
+        mrs     x4, fpcr
+        str     w3, [x2, #FP_STATUS]
+        str     w4, [x2, #FP_STATUS + 4]
+        ret
+endfunction sve_save
 
         .arch_extension nosme
         .arch_extension nosve

@@ -20,10 +20,11 @@ from delphyne.el2.arch.exception import FAULT_LEVEL, MODE_EL1H, TRANSLATION_FAUL
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
-from delphyne.el2.arch.translation import VTCR_EL2
+from delphyne.el2.arch.translation import VTCR_EL2, physical_bits, physical_size
+from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
 from delphyne.el2.entry import cpus, firmware, host_modules, own_map
-from delphyne.el2.kvm import host_state, layout
+from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.memory import pages, stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
@@ -71,6 +72,7 @@ class Host:
     tree: fdt_edit.HostTree
     tree_at: Pa
     layout: layout.Layout
+    places: Places
     layout_known: bool
 
 
@@ -107,7 +109,11 @@ def read_layout(file: View[u8]) -> None:
     elif not layout.is_complete(HOST.layout):
         log(Level.WARNING, "the host kernel's KVM is not of a kind that is served: it boots without /dev/kvm")
     else:
-        HOST.layout_known = True
+        placed = places.fill(HOST.layout, HOST.places)
+        if isinstance(placed, Err):
+            log(Level.WARNING, "the host kernel's BTF contradicts itself: it boots without /dev/kvm")
+        else:
+            HOST.layout_known = True
 
 
 @boot
@@ -154,8 +160,8 @@ def _write_tree(raw: View[u8], tree: fdt.Tree, room: u64) -> None | Err:
 
 @holds(HOST_LOCK)
 def _make_map(machine: Machine) -> None | Err:
-    bits = max(own_map.physical_bits(), u64(39))
-    created = stage2.create(HOST_SPACE, bits, PoolName.HOST, HOST_VMID)
+    bits = max(physical_bits(), u64(39))
+    created = stage2.create(HOST_SPACE, bits, PoolName.STARTS, PoolName.HOST, HOST_VMID)
     if isinstance(created, Err):
         return created
     for i in u64.range(machine.bank_count):
@@ -203,8 +209,9 @@ def _adopt() -> None:
     """This CPU serves the host from here on: its EL2 state, the host's map, nothing of a former map in its TLB."""
     cpus.set_controls()
     host_state.set_host_controls()
+    seats.begin()
     with HOST_LOCK:
-        VTCR_EL2.write(stage2.vtcr(HOST_SPACE, own_map.physical_size()))
+        VTCR_EL2.write(stage2.vtcr(HOST_SPACE, physical_size()))
         VTTBR_EL2.write(tables.vttbr_of(HOST_SPACE))
     isb()
     tlbi_vmalls12e1()

@@ -99,15 +99,24 @@ def _set_vectors() -> None:
         SMCR_EL2.write(LONGEST_VECTOR | every)
 
 
+def host_hcrx() -> Hcrx:
+    """HCRX_EL2 while the host runs: what the processor has is open."""
+    return Hcrx(tcr2_enabled=features.has_tcr2(), memory_operations_enabled=features.has_memory_operations())
+
+
+def host_traps() -> FineGrainedTraps:
+    """HFGRTR_EL2 and HFGWTR_EL2 while the host runs: nothing traps."""
+    return FineGrainedTraps(no_smpri_trap=features.has_sme(), no_tpidr2_trap=features.has_sme())
+
+
 def _set_fine_grained() -> None:
     """No fine-grained trap, and what HCRX_EL2 switches on switched on."""
     if features.has_hcrx():
-        HCRX_EL2.write(Hcrx(tcr2_enabled=features.has_tcr2(), memory_operations_enabled=features.has_memory_operations()))
+        HCRX_EL2.write(host_hcrx())
     if not features.has_fine_grained_traps():
         return
-    allowed = FineGrainedTraps(no_smpri_trap=features.has_sme(), no_tpidr2_trap=features.has_sme())
-    HFGRTR_EL2.write(allowed)
-    HFGWTR_EL2.write(allowed)
+    HFGRTR_EL2.write(host_traps())
+    HFGWTR_EL2.write(host_traps())
     HFGITR_EL2.write(u64(0))
     HDFGRTR_EL2.write(u64(0))
     HDFGWTR_EL2.write(u64(0))

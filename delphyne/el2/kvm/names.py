@@ -69,6 +69,9 @@ class Field(Enum16):
     VGIC_LR = 40
     VGIC_ITS_VM = 41
     VGIC_USED_LRS = 42
+    ARCH_CTR = 43
+    ARCH_POFFSET = 44
+    VCPU_HOST_FP = 45
 
 
 class Call(Enum8):
@@ -195,6 +198,9 @@ _FIELDS: Final[tuple[tuple[Field, Subject, str, bool], ...]] = (
     (Field.VGIC_LR, Subject.VGIC, "vgic_lr", True),
     (Field.VGIC_ITS_VM, Subject.VGIC, "its_vpe.its_vm", True),
     (Field.VGIC_USED_LRS, Subject.VGIC, "used_lrs", True),
+    (Field.ARCH_CTR, Subject.ARCH, "ctr_el0", False),
+    (Field.ARCH_POFFSET, Subject.ARCH, "timer_data.poffset", False),
+    (Field.VCPU_HOST_FP, Subject.VCPU, "arch.host_fpsimd_state", False),
 )
 """Field, structure, path of the member, and whether EL2 cannot do without it."""
 _CALLS: Final = (

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's stage-2 faults: filled from the host's table where that allows the access, else shown to the host as its own table would have raised
+them (Arm ARM D8.15, ESR_EL2 of aborts; KVM: hyp/fault.h, mmu.c kvm_handle_guest_abort).
+
+The shadow holds less than the host's table, so that what the processor reports is about the shadow. Status and level of what the host hears are
+made anew from a walk of its own table: it takes a wrong level for another size of page, and a translation fault of a valid leaf for ever again.
+
+Called while the guest's registers are in the processor. Locks: `frames.LOCK` and GUESTS_LOCK, in that order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch.el1 import PAR_EL1
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.exception import (
+    ACCESS_FLAG_FAULT,
+    FAR_EL2,
+    FAULT_LEVEL,
+    HPFAR_EL2,
+    PERMISSION_FAULT,
+    TRANSLATION_FAULT,
+    AbortIss,
+    Esr,
+    Hpfar,
+)
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SHIFT, PAGE_SIZE
+from delphyne.el2.guest import vms
+from delphyne.el2.guest.vms import Vm
+from delphyne.el2.kvm import host_tables
+from delphyne.el2.kvm.host_tables import Walked
+from delphyne.el2.kvm.seats import HAD_LEAF, Seat
+from delphyne.el2.memory import frames, graveyard, shadow
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.lang import Domain, Enum8, Ipa, Va, apart, at_s1e1r, dmb, holds, isb, u8, u32, u64, value
+
+BLOCK_SHIFT: Final = u64(21)
+"""Addresses that one table of pages serves."""
+PIECES: Final = u64(16)
+"""Pieces of the graveyard's work that one fault does where tables are lacking."""
+
+
+class Access(Enum8):
+    """What the guest was about to do."""
+
+    READ = 0
+    WRITE = 1
+    EXECUTE = 2
+
+
+@value
+class Shown:
+    """What the host is to hear: `again` says nothing, and that the guest goes on where it was."""
+
+    again: bool
+    status: u8
+    page: Ipa
+
+
+def serve(seat: Seat, syndrome: Esr, instruction: bool) -> Shown:
+    """A guest's abort from a lower level. Only faults of translation, access flag and permission are EL2's; all others are shown as they are."""
+    iss = AbortIss.of(u64(syndrome.iss))
+    kind = iss.fsc & ~FAULT_LEVEL
+    page = _page_of(seat, iss, kind)
+    if page is None:
+        return Shown(True, u8(0), Ipa(u64(0)))
+    if kind != TRANSLATION_FAULT and kind != ACCESS_FLAG_FAULT and kind != PERMISSION_FAULT:
+        return Shown(False, iss.fsc, page)
+    if page.raw + 1 == seat.mmio_page:
+        seat.prefill = seat.mmio_page
+        seat.prefill_level = seat.mmio_level
+        return Shown(False, TRANSLATION_FAULT | u8(seat.mmio_level & 3), page)
+    return _answer(seat, page, _access(iss, kind, instruction))
+
+
+def _page_of(seat: Seat, iss: AbortIss, kind: u8) -> Ipa | None:
+    """The page of the fault. HPFAR_EL2 says it, but for permission faults of the access itself and on processors with erratum 834220, where the
+    guest's own stage 1 is asked; None where that has changed meanwhile, so that the guest had better try again."""
+    if iss.s1ptw or (kind != PERMISSION_FAULT and not seat.abilities.hpfar_unsure):
+        return Ipa(HPFAR_EL2.read().fipa << PAGE_SHIFT)
+    if seat.abilities.barrier_before_entry:
+        dmb(Domain.SY)
+    before = PAR_EL1.read()
+    at_s1e1r(Va(FAR_EL2.read()))
+    isb()
+    found = PAR_EL1.read()
+    PAR_EL1.write(before)
+    return None if found.failed else Ipa(found.frame * PAGE_SIZE)
+
+
+def _access(iss: AbortIss, kind: u8, instruction: bool) -> Access:
+    """A walk of the guest's stage 1 that lacks a permission wants to write a flag, whatever WnR says; cache maintenance needs no more than a read."""
+    if iss.s1ptw:
+        return Access.WRITE if kind == PERMISSION_FAULT or (not instruction and iss.wnr) else Access.READ
+    if instruction:
+        return Access.EXECUTE
+    return Access.WRITE if iss.wnr and not iss.cm else Access.READ
+
+
+def _answer(seat: Seat, page: Ipa, access: Access) -> Shown:
+    with frames.LOCK, GUESTS_LOCK:
+        return _fill(seat, page, access)
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
+    """The host's leaf goes into the shadow where it allows the access."""
+    vm = vms.VMS.slots[seat.vm]
+    found = _walk(seat, vm, page)
+    level = u8(found.level & 3)
+    if found.descriptor == 0:
+        seat.prefill = page.raw + 1
+        seat.prefill_level = found.level
+        return Shown(False, TRANSLATION_FAULT | level, page)
+    leaf = host_tables.leaf_of(found, vm.table.wide)
+    if not leaf.leaf.accessed and not (vm.table.hardware_access and host_tables.set_accessed(found)):
+        seat.prefill = page.raw + 1
+        seat.prefill_level = HAD_LEAF
+        return Shown(vm.table.hardware_access, ACCESS_FLAG_FAULT | level, page)
+    if not _allows(leaf, access):
+        seat.prefill = page.raw + 1
+        seat.prefill_level = HAD_LEAF
+        return Shown(False, PERMISSION_FAULT | level, page)
+    filled = _put(seat, vm, page, leaf)
+    if not isinstance(filled, Err):
+        return Shown(True, u8(0), page)
+    if filled is Err.NO_MEMORY or filled is Err.BUSY:
+        _make_room(seat)
+        return Shown(True, u8(0), page)
+    return Shown(False, TRANSLATION_FAULT | level, page)
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _walk(seat: Seat, vm: Vm, page: Ipa) -> Walked:
+    """What the host's table says of a page: by its last table alone where that is known, as a processor remembers it, until the host makes a call
+    after which a processor would not."""
+    block = (page.raw >> BLOCK_SHIFT) + 1
+    if seat.near_block == block and seat.near_epoch == vm.shadow.epoch:
+        return host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+    return _walk_far(seat, vm, page)
+
+
+@apart
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _walk_far(seat: Seat, vm: Vm, page: Ipa) -> Walked:
+    """The whole walk; its last table is remembered."""
+    found = host_tables.walk(vm.table, page)
+    seat.near_block = u64(0)
+    if found.level == LAST_LEVEL:
+        table = found.at.align_down(PAGE_SIZE)
+        index = frames.index_of(table)
+        if index is not None:
+            near = shadow.table_at(vm.shadow, page)
+            seat.near_block = (page.raw >> BLOCK_SHIFT) + 1
+            seat.near_epoch = vm.shadow.epoch
+            seat.near_host = table
+            seat.near_index = index
+            seat.near_shadow = u64(0) if near is None else near + 1
+    return found
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _put(seat: Seat, vm: Vm, page: Ipa, leaf: shadow.HostLeaf) -> None | Err:
+    """The host's leaf into the shadow, by its last table alone where that is known. Errors as `shadow.fill`."""
+    if seat.near_block != 0 and seat.near_shadow != 0 and leaf.level == LAST_LEVEL and shadow.fill_page(seat.near_shadow - 1, page, leaf):
+        return None
+    return _put_far(seat, vm, page, leaf)
+
+
+@apart
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _put_far(seat: Seat, vm: Vm, page: Ipa, leaf: shadow.HostLeaf) -> None | Err:
+    """The same from the start tables on; the shadow's last table is remembered."""
+    filled = shadow.fill(vm.shadow, page, leaf)
+    if seat.near_block != 0:
+        near = shadow.table_at(vm.shadow, page)
+        seat.near_shadow = u64(0) if near is None else near + 1
+    return filled
+
+
+def _allows(host: shadow.HostLeaf, access: Access) -> bool:
+    """Whether a leaf of the host's permits the access."""
+    match access:
+        case Access.READ:
+            return host.leaf.read
+        case Access.WRITE:
+            return host.leaf.write
+        case Access.EXECUTE:
+            return not host.leaf.execute_never and not host.leaf.execute_never_privileged
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _make_room(seat: Seat) -> None:
+    """Tables are lacking: some come back from the graveyard; where that is empty, this VM's own shadow goes there and begins anew."""
+    if graveyard.is_empty():
+        dropped = shadow.drop_all(vms.VMS.slots[seat.vm].shadow)
+        assert not isinstance(dropped, Err), "an empty graveyard has room"
+    for _ in u64.range(PIECES):
+        graveyard.work()
+
+
+def after_host(seat: Seat, completed: bool) -> None:
+    """Before a guest goes on after the host was shown a fault of it. `completed`: the host has done the access in the guest's place, as MMIO, and
+    the guest goes on behind it. The next fault of that page is then shown at once, until the host does otherwise with one of them."""
+    if completed and seat.prefill_level != HAD_LEAF:
+        seat.mmio_page = seat.prefill
+        seat.mmio_level = seat.prefill_level
+    elif not completed:
+        if seat.mmio_page == seat.prefill:
+            seat.mmio_page = u64(0)
+        _prefill(seat)
+    seat.prefill = u64(0)
+
+
+def _prefill(seat: Seat) -> None:
+    """What the host has mapped by now is filled in, which saves the same fault again."""
+    page = Ipa(seat.prefill - 1)
+    with frames.LOCK, GUESTS_LOCK:
+        vm = vms.VMS.slots[seat.vm]
+        found = _walk(seat, vm, page)
+        if found.descriptor == 0:
+            return
+        leaf = host_tables.leaf_of(found, vm.table.wide)
+        if leaf.leaf.accessed:
+            filled = _put(seat, vm, page, leaf)
+            if isinstance(filled, Err):
+                return
+
+
+def syndrome_for(syndrome: Esr, shown: Shown) -> u64:
+    """ESR_EL2 as the host's own table would have raised it."""
+    iss = AbortIss.of(u64(syndrome.iss)).replace(fsc=shown.status)
+    return syndrome.replace(iss=u32(iss.raw)).raw
+
+
+def page_for(shown: Shown) -> u64:
+    """HPFAR_EL2 for the page of a fault."""
+    return Hpfar(fipa=shown.page.raw >> PAGE_SHIFT).raw
