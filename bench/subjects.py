@@ -12,9 +12,10 @@ from typing import Final
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import PAGE_SIZE, Descriptor
 from delphyne.el2.kvm import btf
+from delphyne.el2.kvm.btf import Sections
 from delphyne.el2.memory import pages, tables
 from delphyne.el2.memory.tables import Regime, Space
-from delphyne.lang import Array, Order, Pa, View, boot, frozen, struct, u8, u16, u32, u64, wrap_add, wrap_mul
+from delphyne.lang import Array, Hostile, Order, Pa, View, boot, frozen, struct, u8, u16, u32, u64, wrap_add, wrap_mul
 
 FACTOR: Final = u64(6364136223846793005)
 INCREMENT: Final = u64(1442695040888963407)
@@ -53,14 +54,24 @@ def walk_many(space: Space, count: u64) -> u64:
     return total
 
 
-def btf_scan(types: View[u8], strings: View[u8], names: View[u8], ends: View[u16]) -> u64:
-    """Index all types and look for the twelve names; 0 where the types are malformed."""
+READER: Final = frozen(btf.Reader())
+
+
+@boot
+def btf_scan(base: u64, types: u64, strings: u64, names: View[u8], ends: View[u16]) -> u64:
+    """Index all types and look for the twelve names; 0 where the types are malformed. Both sections stand in a row, so many bytes each."""
     found = Array[u32, 12]()
     checkpoints = Array[u32, 256]()
-    count = btf.index(types, strings, names, ends, found[:], checkpoints[:])
-    if isinstance(count, Err):
+    reader = READER
+    reader.image = Hostile(Pa(base), types + strings)
+    reader.sections = Sections(u64(0), types, types, types + strings)
+    reader.effort = btf.UNBOUNDED
+    reader.next = u64(0)
+    reader.count = u64(0)
+    done = btf.index(reader, names, ends, found[:], checkpoints[:])
+    if isinstance(done, Err) or not done:
         return u64(0)
-    total = count
+    total = reader.count
     for i in u64.range(12):
         total = wrap_add(wrap_mul(total, u64(31)), u64(found[i]))
     for i in u64.range(256):

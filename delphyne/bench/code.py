@@ -65,7 +65,7 @@ AGAINST_C = (
         "BTF scan",
         f"{SUBJECTS}.btf_scan",
         "c_btf_scan",
-        (*_whole("btf_types"), *_whole("btf_strings"), *_whole("btf_names"), "btf_ends", len(btf_data.NAMES) + 1),
+        ("btf_sections", *map(len, btf_data.sections()), *_whole("btf_names"), "btf_ends", len(btf_data.NAMES) + 1),
         amount=btf_data.TYPES,
     ),
     Subject("radix look-up", f"{SUBJECTS}.radix_many", "c_radix_many", (1000,), prepare=(), amount=1000),
@@ -89,8 +89,7 @@ def buffers() -> list[Buffer]:
         ("aes_key", hashlib.shake_256(b"round keys").digest(240)),
         ("aes_page", page),
         ("space", bytes(256)),
-        ("btf_types", types),
-        ("btf_strings", strings),
+        ("btf_sections", types + strings),
         ("btf_names", names),
         ("btf_ends", ends),
     ]

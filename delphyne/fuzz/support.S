@@ -26,10 +26,3 @@ lock_release:
         add     w1, w1, #1
         str     w1, [x0, #4]
         ret
-
-        .globl  nospec
-nospec:                                         // x0 where it is below x1, else 0
-        cmp     x0, x1
-        csel    x0, x0, xzr, lo
-        csdb
-        ret

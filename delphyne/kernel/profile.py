@@ -17,9 +17,10 @@ from typing import Any
 from delphyne.el2.arch.err import Err
 from delphyne.el2.kvm import layout as layouts
 from delphyne.el2.kvm import names
-from delphyne.el2.kvm.layout import Layout
+from delphyne.el2.kvm.layout import Layout, Reading
 from delphyne.el2.kvm.names import Call, Field, Register, Subject
-from delphyne.lang import Array, View, u8, u32, u64
+from delphyne.lang import Array, Hostile, Pa, u32, u64
+from delphyne.lang.machine import Machine
 
 ARM64_MAGIC = b"ARM\x64"
 _REASONS = {
@@ -35,21 +36,32 @@ class ProfileError(Exception):
     """An image that cannot be read; the message says why."""
 
 
-class _Bytes:
-    """Bytes as the cells of a view, without a copy."""
+class KernelMachine(Machine):
+    """A machine whose RAM is an image: the bytes of a file, without a copy. Nothing is written to it."""
 
-    _numbers = tuple(u8(i) for i in range(256))
+    BASE = 0x4000_0000
+    ROOM = 1 << 28
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self) -> None:
+        super().__init__(self.BASE, self.ROOM)
+        self.data = b""
+
+    def load(self, data: bytes) -> Hostile:
+        """The bytes as EL2's code sees memory that is not its own, in place of those before."""
         self.data = data
+        return Hostile(Pa(u64(self.BASE)), u64(len(data)))
 
-    def __getitem__(self, index: int | slice) -> u8 | bytes:
-        return self.data[index] if isinstance(index, slice) else self._numbers[self.data[index]]
+    def _read(self, address: int, size: int) -> bytes:
+        at = address - self.BASE
+        return self.data[at : at + size]
 
 
-def view_of(data: bytes) -> View[u8]:
-    """Bytes as EL2's code sees memory."""
-    return View(u8, _Bytes(data), 0, len(data))
+def read(data: bytes, made: Layout, room: int = 16384) -> Err | None:
+    """EL2's reading of a whole image; `room` is the number of its checkpoints."""
+    reading = Reading()
+    with KernelMachine() as machine:
+        layouts.begin(reading, machine.load(data))
+        return layouts.read(reading, Array[u32, room]()[:], made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ def profile(image: bytes, name: str) -> Profile:
     if image[56:60] != ARM64_MAGIC:
         raise ProfileError(f"{name} is no arm64 Image: no magic number at byte 56 (a compressed one has to be unpacked first)")
     made = Layout()
-    error = layouts.read(view_of(image), Array[u32, 16384]()[:], made)
+    error = read(image, made)
     if error is not None:
         raise ProfileError(f"{name} cannot be profiled: {_REASONS.get(error, error.name)}")
     structures = {Subject.VCPU: "kvm_vcpu", Subject.MMU: "kvm_s2_mmu", Subject.ARCH: "kvm_arch", Subject.VGIC: "vgic_v3_cpu_if"}

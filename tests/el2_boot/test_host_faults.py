@@ -10,13 +10,14 @@ import pytest
 import test_boot_scenario as scenario
 from fdt_writer import Dt, board, cells64, write
 
-from delphyne.el2.arch import image
+from delphyne.el2.arch import el1, image
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.frame import Frame
-from delphyne.el2.entry import dispatch, firmware, host, host_modules, next_kernel, own_map
+from delphyne.el2.arch.machine import MACHINE
+from delphyne.el2.entry import cpus, dispatch, firmware, host, host_modules, next_kernel, own_map
 from delphyne.el2.kvm import layout
 from delphyne.el2.memory import pages
-from delphyne.lang import Order, Pa, u64, wipe
+from delphyne.lang import Hostile, Order, Pa, u64, wipe
 from delphyne.lang.machine import Access, GuestFault, Machine
 
 booted = scenario.booted
@@ -112,48 +113,147 @@ def test_whose_memory_is_whose(booted: Booted) -> None:
     assert [host.is_hosts(Pa(u64(at)), u64(size)) for at, size in others] == [False] * len(others)
 
 
+PIECES = 3
+
+
 @pytest.fixture
-def restarted(booted: Booted, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A host whose kernel could be read, just restarted; the sizes of the images that were read since."""
+def power(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """What the firmware says of each CPU by affinity: 0 on, 1 off."""
+    known = {0: 0, 1: 1}
+    monkeypatch.setattr(firmware, "smc_call", lambda function, x1, x2, x3: u64(known[int(x1)]))
+    return known
+
+
+@pytest.fixture
+def restarted(booted: Booted, power: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A host whose kernel could be read, just restarted; the sizes of the images that were begun since. Reading one takes PIECES pieces."""
     machine, _, _ = booted
     start(machine)
-    read: list[int] = []
+    cpus.prepare_others(MACHINE)
+    begun: list[int] = []
 
-    def reader(file: object, checkpoints: object, found: object) -> None:
-        read.append(int(file.length))  # type: ignore[attr-defined]
+    def begin(reading: layout.Reading, file: Hostile) -> None:
+        begun.append(int(file.size))
+        reading.item, reading.phase = u64(0), layout.Phase.SEARCH
 
-    monkeypatch.setattr(layout, "read", reader)
+    def go_on(reading: layout.Reading, checkpoints: object, found: object) -> bool:
+        reading.item += 1
+        if reading.item == PIECES:
+            reading.phase = layout.Phase.DONE
+        return reading.item == PIECES
+
+    monkeypatch.setattr(layout, "begin", begin)
+    monkeypatch.setattr(layout, "go_on", go_on)
     monkeypatch.setattr(layout, "is_complete", lambda found: True)
+    wipe(next_kernel.NEXT)
     host.HOST.layout_known = True
     CPUS.of(0).restarted = True
     machine.memory.write(NEXT_AT, arm_image(0x20_0000))
-    return read
+    return begun
 
 
-def running(at: int) -> None:
+def running(at: int) -> bool:
+    """Whether the host has to execute the instruction at `at` once more."""
     frame = Frame()
     frame.elr = u64(at)
-    next_kernel.look(frame)
+    again = next_kernel.look(frame)
+    assert int(frame.elr) == at
+    return again
 
 
-def test_the_next_kernel_is_read_once(restarted: list[int]) -> None:
-    running(0x4200_0000)
+def read_to_the_end(at: int) -> None:
+    """As the host does that only executes its instruction until it is through."""
+    pieces = 0
+    while running(at):
+        assert not host.HOST.layout_known
+        pieces += 1
+    assert pieces == PIECES
+
+
+def test_the_next_kernel_is_read_once_and_in_pieces(restarted: list[int]) -> None:
+    assert not running(0x4200_0000)
     assert (restarted, CPUS.of(0).restarted) == ([], True), "not a kernel yet"
-    running(NEXT_AT + 0x1F_FFFC)
+    read_to_the_end(NEXT_AT + 0x1F_FFFC)
     assert (restarted, CPUS.of(0).restarted, host.HOST.layout_known) == ([0x20_0000], False, True)
-    running(NEXT_AT)
+    assert not running(NEXT_AT)
     assert restarted == [0x20_0000]
+
+
+def test_the_trapped_instruction_is_executed_again_after_each_piece(booted: Booted, restarted: list[int]) -> None:
+    """By the exception itself: the register is written, and the program counter moves, only once the kernel is read."""
+    machine = booted[0]
+    frame = Frame()
+    frame.elr, frame.esr = u64(NEXT_AT + 8), u64(0x18 << 26 | 1 << 25 | int(el1.TCR_ISS) | 3 << 5)
+    frame.x[3] = u64(0x77)
+    for _ in range(PIECES):
+        dispatch.el2_lower(frame, u64(0))
+        assert int(frame.elr) == NEXT_AT + 8
+        assert machine.read_register("TCR_EL1") == 0
+    dispatch.el2_lower(frame, u64(0))
+    assert int(frame.elr) == NEXT_AT + 12
+    assert machine.read_register("TCR_EL1") == 0x77
 
 
 def test_while_other_cpus_run_it_is_not_read(restarted: list[int]) -> None:
     CPUS.of(1).power.store(firmware.POWER_ON, Order.RELEASE)
-    running(NEXT_AT + 8)
+    assert not running(NEXT_AT + 8)
     assert (restarted, host.HOST.layout_known) == ([], False)
     assert int(host.memory_from(Pa(u64(NEXT_AT))).size) == 0
 
 
+def test_a_cpu_that_the_firmware_does_not_let_go_is_on(
+    booted: Booted, restarted: list[int], power: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU 1 asks to be switched off, and CPU 0 restarts while the firmware thinks about it: it answers DENIED, and CPU 1 runs the host again."""
+    power[1] = 0
+
+    def thinks(frame: Frame) -> None:
+        with booted[0].on(0):
+            assert CPUS.of(1).power.load(Order.RELAXED) == firmware.POWER_OFF
+            assert not running(NEXT_AT)
+        frame.x[0] = u64(2**64 - 3)
+
+    monkeypatch.setattr(firmware, "smc_relay", thinks)
+    CPUS.of(1).power.store(firmware.POWER_ON, Order.RELEASE)
+    frame = Frame()
+    frame.x[0] = u64(0x8400_0002)
+    with booted[0].on(1):
+        firmware.serve(frame)
+    assert CPUS.of(1).power.load(Order.RELAXED) == firmware.POWER_ON
+    assert (restarted, host.HOST.layout_known) == ([], False)
+
+
+def test_a_cpu_that_is_started_between_two_pieces_spoils_the_reading(restarted: list[int]) -> None:
+    assert running(NEXT_AT)
+    CPUS.of(1).power.store(firmware.POWER_ON, Order.RELEASE)
+    while running(NEXT_AT):
+        pass
+    assert (restarted, host.HOST.layout_known) == ([0x20_0000], False)
+    assert not running(NEXT_AT)
+
+
+def test_two_cpus_never_read_at_once(booted: Booted, restarted: list[int], power: dict[int, int]) -> None:
+    """CPU 0 begins, starts CPU 1 and is switched off; CPU 1 restarts and begins; CPU 0 comes back and finds that it is not its reading."""
+    assert running(NEXT_AT)
+    CPUS.of(0).power.store(firmware.POWER_OFF, Order.RELEASE)
+    CPUS.of(1).power.store(firmware.POWER_ON, Order.RELEASE)
+    power.update({0: 1, 1: 0})
+    CPUS.of(1).restarted = True
+    with booted[0].on(1):
+        assert running(NEXT_AT)
+        assert running(NEXT_AT)
+    CPUS.of(0).power.store(firmware.POWER_ON, Order.RELEASE)
+    power.update({0: 0})
+    assert not running(NEXT_AT)
+    assert restarted == [0x20_0000, 0x20_0000]
+    with booted[0].on(1):
+        while running(NEXT_AT):
+            pass
+    assert not host.HOST.layout_known
+
+
 def test_code_that_is_in_no_image_is_left(restarted: list[int]) -> None:
     for at in (0, 8, 2**64 - 4, RAM - 4, DEVICE, 0x4020_0000, RAM + RAM_BYTES):
-        running(at)
+        assert not running(at)
     assert restarted == []
     assert host.HOST.layout_known

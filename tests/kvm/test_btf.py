@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,35 +14,56 @@ from hypothesis import strategies as st
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.kvm import btf
-from delphyne.kernel.profile import view_of
-from delphyne.lang import Array, View, text, u8, u16, u32, u64
+from delphyne.kernel.profile import KernelMachine
+from delphyne.lang import Array, View, current, text, u16, u32, u64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def machine() -> Iterator[KernelMachine]:
+    with KernelMachine() as made:
+        yield made
 
 
 @dataclass
 class Opened:
-    types: View[u8]
-    strings: View[u8]
+    reader: btf.Reader
     checkpoints: View[u32]
-    count: u64
     found: list[int]
 
     def offset(self, at: int, path: str) -> int | Err:
-        place = btf.offset_of(self.types, self.strings, self.checkpoints, self.count, u64(at), text(path.encode()))
+        place = btf.offset_of(self.reader, self.checkpoints, u64(at), text(path.encode()))
         return place if isinstance(place, Err) else int(place)
+
+    def enumerator(self, at: int, name: str) -> int | Err:
+        number = btf.enumerator(self.reader, u64(at), text(name.encode()))
+        return number if isinstance(number, Err) else int(number)
+
+
+def reader_of(data: bytes) -> btf.Reader:
+    machine, reader = current.machine(), btf.Reader()
+    assert isinstance(machine, KernelMachine)
+    btf.begin(reader, machine.load(data))
+    reader.effort = btf.UNBOUNDED
+    return reader
+
+
+def found_in(data: bytes) -> btf.Sections | Err:
+    reader = reader_of(data)
+    done = btf.find(reader)
+    return done if isinstance(done, Err) else reader.sections
 
 
 def opened(data: bytes, *names: str, room: int = 64) -> Opened | Err:
-    seen = view_of(data)
-    sections = btf.find(seen)
+    reader = reader_of(data)
+    sections = btf.find(reader)
     if isinstance(sections, Err):
         return sections
-    types, strings = seen[sections.types : sections.types_end], seen[sections.strings : sections.strings_end]
     ends = [sum(len(name) for name in names[:i]) for i in range(len(names) + 1)]
     found, checkpoints = Array[u32, len(names)]()[:], Array[u32, room]()[:]
-    count = btf.index(types, strings, text("".join(names).encode()), Array[u16, len(ends)].of(ends)[:], found, checkpoints)
-    if isinstance(count, Err):
-        return count
-    return Opened(types, strings, checkpoints, count, [int(found[i]) for i in range(len(names))])
+    done = btf.index(reader, text("".join(names).encode()), Array[u16, len(ends)].of(ends)[:], found, checkpoints)
+    if isinstance(done, Err):
+        return done
+    return Opened(reader, checkpoints, [int(found[i]) for i in range(len(names))])
 
 
 def sound(data: bytes, *names: str) -> Opened:
@@ -113,17 +135,17 @@ def test_a_name_is_not_its_prefix() -> None:
     got = sound(image(w.blob()), "vm", "vm_long_name", "vm_long", "calls", "forward", "regs_t")
     place = [sum(map(len, w.records[:i])) for i in range(len(w.records))]
     assert got.found == [place[19], place[20], 0xFFFFFFFF, place[22], 0xFFFFFFFF, 0xFFFFFFFF]
-    assert int(got.count) == len(w.records)
-    assert btf.size_of(got.types, u64(got.found[1])) == u32(8)
+    assert int(got.reader.count) == len(w.records)
+    assert btf.size_of(got.reader, u64(got.found[1])) == u32(8)
 
 
 def test_enumerators() -> None:
     got = sound(image(a_kernel().blob()), "calls", "vm")
-    at = u64(got.found[0])
-    assert btf.enumerator(got.types, got.strings, at, text(b"CALL_AB")) == u32(7)
-    assert btf.enumerator(got.types, got.strings, at, text(b"NEGATIVE")) == u32(0xFFFFFFFF)
-    assert btf.enumerator(got.types, got.strings, at, text(b"CALL_")) == Err.NOT_FOUND
-    assert btf.enumerator(got.types, got.strings, u64(got.found[1]), text(b"id")) == Err.NOT_FOUND
+    at = got.found[0]
+    assert got.enumerator(at, "CALL_AB") == 7
+    assert got.enumerator(at, "NEGATIVE") == 0xFFFFFFFF
+    assert got.enumerator(at, "CALL_") == Err.NOT_FOUND
+    assert got.enumerator(got.found[1], "id") == Err.NOT_FOUND
 
 
 def test_every_type_number_is_reached_by_checkpoints() -> None:
@@ -133,11 +155,11 @@ def test_every_type_number_is_reached_by_checkpoints() -> None:
     got = sound(image(w.blob()), "s99")
     places = [sum(map(len, w.records[:i])) for i in range(100)]
     for i in range(100):
-        assert btf.type_at(got.types, got.checkpoints, got.count, u32(i + 1)) == u64(places[i])
-    assert btf.type_at(got.types, got.checkpoints, got.count, u32(0)) == Err.NOT_FOUND
+        assert btf.type_at(got.reader, got.checkpoints, u32(i + 1)) == u64(places[i])
+    assert btf.type_at(got.reader, got.checkpoints, u32(0)) == Err.NOT_FOUND
     for beyond in (101, 129, 64 * 32 + 1):
-        assert btf.type_at(got.types, got.checkpoints, got.count, u32(beyond)) == Err.MALFORMED
-    assert btf.type_at(got.types, got.checkpoints, got.count, u32(0xFFFFFFFF)) == Err.MALFORMED
+        assert btf.type_at(got.reader, got.checkpoints, u32(beyond)) == Err.MALFORMED
+    assert btf.type_at(got.reader, got.checkpoints, u32(0xFFFFFFFF)) == Err.MALFORMED
 
 
 @pytest.mark.parametrize("shift", [0, 4, 8, 12])
@@ -145,7 +167,7 @@ def test_every_type_number_is_reached_by_checkpoints() -> None:
 def test_the_blob_is_found_wherever_it_stands(shift: int, data_at: int | None) -> None:
     blob = a_kernel().blob()
     data = image(blob, before=256 + shift, after=61, data_at=data_at)
-    assert btf.find(view_of(data)) == btf.sections_at(view_of(data), u64(256 + shift))
+    assert found_in(data) == btf.sections_at(reader_of(data), u64(256 + shift))
 
 
 def test_headers_that_are_not_sound_are_passed_over() -> None:
@@ -161,14 +183,14 @@ def test_headers_that_are_not_sound_are_passed_over() -> None:
         blob[:20] + struct.pack("<I", len(blob) * 100) + blob[24:],
     ]
     for decoy in decoys:
-        assert btf.find(view_of(image(decoy))) == Err.NOT_FOUND
+        assert found_in(image(decoy)) == Err.NOT_FOUND
         padding = bytes(-len(blob) % 4)
         both = image(blob + padding + decoy)
-        assert btf.find(view_of(both)) == btf.sections_at(view_of(both), u64(256))
+        assert found_in(both) == btf.sections_at(reader_of(both), u64(256))
     unterminated = blob[:-1] + b"x"
-    assert btf.find(view_of(image(unterminated))) == Err.NOT_FOUND
+    assert found_in(image(unterminated)) == Err.NOT_FOUND
     for data in (b"", b"MZ", bytes(63), blob[:23], image(b"")):
-        assert btf.find(view_of(data)) == Err.NOT_FOUND
+        assert found_in(data) == Err.NOT_FOUND
 
 
 def test_two_definitions_of_one_name_are_ambiguous() -> None:
@@ -231,8 +253,7 @@ def test_structures_and_enums_beyond_the_limit_are_refused(count: int) -> None:
     w.enum("long", {f"E{number}": number for number in range(count)})
     got = sound(image(w.blob()), "wide", "long")
     assert got.offset(got.found[0], "last") == (1 if count == 4096 else Err.UNSUPPORTED)
-    found = btf.enumerator(got.types, got.strings, u64(got.found[1]), text(b"E7"))
-    assert found == (u32(7) if count == 4096 else Err.UNSUPPORTED)
+    assert got.enumerator(got.found[1], "E7") == (7 if count == 4096 else Err.UNSUPPORTED)
 
 
 def test_too_little_room_for_checkpoints_is_said() -> None:
@@ -260,10 +281,10 @@ def test_no_damage_makes_it_trap(changes: list[tuple[int, int]], length: int) ->
         return
     for path in ("id", "regs.pc", "high", "next", "missing", "regs.missing"):
         place = got.offset(got.found[0], path)
-        size = btf.size_of(got.types, u64(got.found[0]))
+        size = btf.size_of(got.reader, u64(got.found[0]))
         assert isinstance(place, Err) or (not isinstance(size, Err) and place < size)
     got.offset(got.found[1], "narrow")
-    btf.enumerator(got.types, got.strings, u64(got.found[2]), text(b"CALL_AB"))
+    got.enumerator(got.found[2], "CALL_AB")
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,7 +15,7 @@ from delphyne.el2.kvm import names
 from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.kvm.names import Call, Field, Register, Subject
 from delphyne.kernel import profile
-from delphyne.lang import Array, u8, u16, u32, u64
+from delphyne.lang import u8, u16, u32, u64
 
 STRUCTURES = {Subject.VCPU: "kvm_vcpu", Subject.MMU: "kvm_s2_mmu", Subject.ARCH: "kvm_arch", Subject.VGIC: "vgic_v3_cpu_if"}
 CALLS = {call.name: 2 * call.value for call in Call if call is not Call.UNKNOWN}
@@ -53,7 +53,7 @@ def a_kernel(without: Field | None = None, calls: dict[str, int] = CALLS, regist
 
 
 def read(data: bytes, layout: Layout) -> Err | None:
-    return layouts.read(profile.view_of(data), Array[u32, 64]()[:], layout)
+    return profile.read(data, layout, 64)
 
 
 def test_a_whole_kernel_is_complete() -> None:
@@ -117,7 +117,7 @@ def test_an_error_changes_nothing() -> None:
     made.calls.fill(u8(3))
     before = repr(made)
     assert read(bytes(4096), made) == Err.NOT_FOUND
-    assert layouts.read(profile.view_of(a_kernel()), Array[u32, 0]()[:], made) == Err.NO_MEMORY
+    assert profile.read(a_kernel(), made, 0) == Err.NO_MEMORY
     assert repr(made) == before
 
 

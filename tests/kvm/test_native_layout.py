@@ -13,12 +13,10 @@ from delphyne.board import debian
 from delphyne.compiler import tree
 from delphyne.compiler.back.native import Buffer, NativeModule, load
 from delphyne.compiler.front import compile_modules
-from delphyne.el2.kvm import layout as layouts
 from delphyne.el2.kvm.layout import Layout
 from delphyne.kernel import profile
-from delphyne.lang import Array, u32
 
-READ = "delphyne.el2.kvm.layout.read"
+BEGIN, READ = "delphyne.el2.kvm.layout.begin", "delphyne.el2.kvm.layout.read"
 Outcome = tuple[int | None, list[object]]
 
 
@@ -28,11 +26,12 @@ def native() -> NativeModule:
 
 
 def compiled(native: NativeModule, data: bytes, room: int) -> Outcome:
-    kind = native.program.functions[READ].params[2][1]
-    assert isinstance(kind, tree.RefT)
-    image, checkpoints, made = Buffer(tree.ArrayT(tree.IntT(8), len(data))), Buffer(tree.ArrayT(tree.IntT(32), room)), Buffer(kind.target)
+    reading, layout = (kind.target for _, kind in (native.program.functions[READ].params[i] for i in (0, 2)) if isinstance(kind, tree.RefT))
+    image, checkpoints = Buffer(tree.ArrayT(tree.IntT(8), len(data))), Buffer(tree.ArrayT(tree.IntT(32), room))
+    state, made = Buffer(reading), Buffer(layout)
     ctypes.memmove(image.address, data, len(data))
-    verdict, error = native.call(READ, image, checkpoints, made)  # type: ignore[misc]
+    native.call(BEGIN, state, ((image.address,), len(data)))
+    verdict, error = native.call(READ, state, checkpoints, made)  # type: ignore[misc]
     contents = made.get()
     assert isinstance(contents, list)
     return (None if verdict == "ok" else error), contents
@@ -40,7 +39,7 @@ def compiled(native: NativeModule, data: bytes, room: int) -> Outcome:
 
 def interpreted(data: bytes, room: int) -> Outcome:
     made = Layout()
-    error = layouts.read(profile.view_of(data), Array[u32, room]()[:], made)
+    error = profile.read(data, made, room)
     tables = [[int(x) for x in (table[i] for i in range(len(table)))] for table in (made.offsets, made.sizes)]
     calls = bytes(made.calls)
     registers = [int(made.registers[i]) for i in range(len(made.registers))]

@@ -21,19 +21,18 @@ KNOWN = [line.split() for line in (Path(__file__).parent / "known_offsets.txt").
 @pytest.mark.slow
 @pytest.mark.parametrize("column", [0, 1])
 def test_offsets_of_a_real_kernel(column: int) -> None:
-    image = profile.view_of(debian.kernel(PACKAGES[column]).read_bytes())
-    sections = btf.find(image)
-    assert not isinstance(sections, Err)
-    types, strings = image[sections.types : sections.types_end], image[sections.strings : sections.strings_end]
     names = sorted({row[0] for row in KNOWN})
     ends = [sum(map(len, names[:i])) for i in range(len(names) + 1)]
     found, checkpoints = Array[u32, len(names)]()[:], Array[u32, 16384]()[:]
-    count = btf.index(types, strings, text("".join(names).encode()), Array[u16, len(ends)].of(ends)[:], found, checkpoints)
-    assert not isinstance(count, Err)
-    got = {}
-    for name, member, *_ in KNOWN:
-        place = btf.offset_of(types, strings, checkpoints, count, u64(found[names.index(name)]), text(member.encode()))
-        got[name, member] = "-" if isinstance(place, Err) else str(int(place))
+    reader, got = btf.Reader(), {}
+    with profile.KernelMachine() as machine:
+        btf.begin(reader, machine.load(debian.kernel(PACKAGES[column]).read_bytes()))
+        reader.effort = btf.UNBOUNDED
+        assert btf.find(reader) is True
+        assert btf.index(reader, text("".join(names).encode()), Array[u16, len(ends)].of(ends)[:], found, checkpoints) is True
+        for name, member, *_ in KNOWN:
+            place = btf.offset_of(reader, checkpoints, u64(found[names.index(name)]), text(member.encode()))
+            got[name, member] = "-" if isinstance(place, Err) else str(int(place))
     assert got == {(row[0], row[1]): row[2 + column] for row in KNOWN}
 
 

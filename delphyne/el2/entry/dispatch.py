@@ -39,8 +39,8 @@ def el2_lower(frame: Frame, vector: u64) -> None:
         return
     syndrome = Esr.of(frame.esr)
     if host.is_prepared():
-        if syndrome.ec == ExceptionClass.SYS64.raw:
-            next_kernel.look(frame)
+        if syndrome.ec == ExceptionClass.SYS64.raw and next_kernel.look(frame):
+            return
         _serve_host(frame, syndrome)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         demo.serve_abort(frame, syndrome)

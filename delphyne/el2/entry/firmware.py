@@ -26,6 +26,7 @@ from delphyne.el2.arch.psci import (
     SMCCC_ARCH_WORKAROUND_2,
     SMCCC_ARCH_WORKAROUND_3,
     SMCCC_VERSION,
+    smc_call,
 )
 from delphyne.lang import Domain, Order, address_of, assembly, dsb, u32, u64
 
@@ -52,6 +53,9 @@ SMCCC_ARCH_SOC_ID: Final = u64(0x8000_0002)
 
 ALREADY_ON: Final = u64(0xFFFF_FFFF_FFFF_FFFC)
 INVALID_PARAMETERS: Final = u64(0xFFFF_FFFF_FFFF_FFFE)
+
+AFFINITY_OFF: Final = u64(1)
+"""AFFINITY_INFO's answer for a CPU that is off."""
 
 POWER_OFF: Final = u32(0)
 POWER_ON: Final = u32(1)
@@ -178,8 +182,13 @@ def index_of(target: u64) -> u64 | None:
 
 
 def others_are_off(index: u64) -> bool:
-    """Whether the host has every CPU but this one switched off."""
+    """Whether every CPU but this one is off, by what the host asked for and by what the firmware made of it: until CPU_OFF is done, a CPU that
+    the host switches off may come back from the call (DEN0022, CPU_OFF, DENIED). One of which the firmware says OFF starts only by a CPU_ON."""
     for other in u64.range(CPUS.length):
-        if other != index and CPUS.of(other).power.load(Order.ACQUIRE) != POWER_OFF:
-            return False
+        if other != index:
+            cpu = CPUS.of(other)
+            if cpu.power.load(Order.ACQUIRE) != POWER_OFF:
+                return False
+            if cpu.stack_top != 0 and smc_call(AFFINITY_INFO | WIDE, cpu.mpidr, u64(0), u64(0)) != AFFINITY_OFF:
+                return False
     return True

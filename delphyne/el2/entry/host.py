@@ -25,6 +25,7 @@ from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
 from delphyne.el2.entry import cpus, firmware, host_modules, own_map
 from delphyne.el2.kvm import host_state, layout, places, seats
+from delphyne.el2.kvm.layout import Phase
 from delphyne.el2.memory import pages, stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
@@ -77,6 +78,7 @@ class Host:
 
 
 HOST: Final = frozen(Host())
+READING: Final = frozen(layout.Reading())
 CHECKPOINTS: Final = frozen(Array[u32, 16384]())
 """Scratch of the BTF reader."""
 
@@ -88,8 +90,7 @@ def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -
     Errors: NO_MEMORY without a place for the host's tree; those of the parts."""
     kernel = host_modules.load(machine)
     file = host_modules.WANTED.modules.kernel
-    with owned(file.base, file.size) as data:
-        read_layout(data)
+    read_layout(Hostile(file.base, file.size))
     placed = _place_tree(machine, blob, kernel, tree.total + TREE_GROWTH)
     if isinstance(placed, Err):
         return placed
@@ -101,19 +102,49 @@ def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -
 
 
 @boot
-def read_layout(file: View[u8]) -> None:
-    """The kernel's layouts and call numbers. Without them the host boots as well, and has no KVM."""
-    known = layout.read(file, CHECKPOINTS[:], HOST.layout)
-    if isinstance(known, Err):
-        log(Level.WARNING, f"the host kernel's BTF cannot be read ({known}): it boots without /dev/kvm")
-    elif not layout.is_complete(HOST.layout):
+def read_layout(image: Hostile) -> None:
+    """The layouts and call numbers of the first kernel, while nobody runs. Without them the host boots as well, and has no KVM."""
+    begin_layout(image)
+    while not go_on_with_layout():
+        pass
+    use_layout()
+
+
+@boot
+def forget_layout() -> None:
+    """What the former kernel's image said counts no more."""
+    HOST.layout_known = False
+
+
+@boot
+def begin_layout(image: Hostile) -> None:
+    """`image` is read next."""
+    layout.begin(READING, image)
+
+
+@boot
+def go_on_with_layout() -> bool:
+    """A bounded piece of the reading; True where there is nothing more to read."""
+    done = layout.go_on(READING, CHECKPOINTS[:], HOST.layout)
+    if isinstance(done, Err):
+        log(Level.WARNING, f"the host kernel's BTF cannot be read ({done}): it boots without /dev/kvm")
+        return True
+    return done
+
+
+@boot
+def use_layout() -> None:
+    """What was read counts from now on, where it is whole."""
+    if READING.phase is not Phase.DONE:
+        return
+    if not layout.is_complete(HOST.layout):
         log(Level.WARNING, "the host kernel's KVM is not of a kind that is served: it boots without /dev/kvm")
+        return
+    placed = places.fill(HOST.layout, HOST.places)
+    if isinstance(placed, Err):
+        log(Level.WARNING, "the host kernel's BTF contradicts itself: it boots without /dev/kvm")
     else:
-        placed = places.fill(HOST.layout, HOST.places)
-        if isinstance(placed, Err):
-            log(Level.WARNING, "the host kernel's BTF contradicts itself: it boots without /dev/kvm")
-        else:
-            HOST.layout_known = True
+        HOST.layout_known = True
 
 
 @boot

@@ -2,9 +2,13 @@
 """The kernel that a kexec leads to may keep things elsewhere, and number its calls otherwise, than the one before: it is looked at anew when it
 asks at which level it was booted.
 
-What is read is the host's memory, in place and more than once. That is done only while every other CPU is off, so that nobody changes it meanwhile;
-otherwise the kernel is not told that it was booted at EL2. For EL2 this is a boot like the first: only this CPU runs, and what is frozen at boot is
-written again. No lock.
+Its image is the host's, and so is the CPU's time: the image is read as hostile memory (`kvm/btf.py`), and in pieces of bounded length. After each
+but the last the host executes the trapped instruction again, and takes its interrupts before, if it has not masked them; what it does in between
+can change what is read and nothing else.
+
+What was read replaces what all CPUs go by. That is done only while every other CPU is off, at the first piece and after the last one, and the
+firmware says so too; otherwise the kernel is not told that it was booted at EL2. So the CPU that reads is the only one that is here, and no lock is
+needed: another one that comes meanwhile finds this one on and is refused.
 """
 
 from __future__ import annotations
@@ -17,29 +21,58 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.fdt import Region
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.entry import firmware, host
-from delphyne.lang import Array, Hostile, Level, Pa, boot, log, owned, u8, u64
+from delphyne.lang import Array, Hostile, Level, Pa, boot, frozen, log, struct, u8, u64
 
 FURTHEST: Final = u64(128)
 """How far below the running instruction an image is looked for, in steps of its alignment."""
 
 
+@struct
+class Next:
+    """Which CPU reads the next kernel, by its number and one; 0 while none does."""
+
+    reader: u64
+
+
+NEXT: Final = frozen(Next())
+
+
 @boot
-def look(frame: Frame) -> None:
-    """At a trapped write of EL1's registers: reads the layouts of the kernel that runs, where it is a new one and has begun."""
+def look(frame: Frame) -> bool:
+    """At a trapped write of EL1's registers: reads the layouts of the kernel that runs, where it is a new one and has begun. True where there is
+    more to read: the host is to execute its instruction again."""
     mine = CPUS.mine()
     if not mine.restarted:
-        return
-    image = _image_around(frame.elr)
-    if image is None:
-        return
+        return False
+    if NEXT.reader != mine.index + 1:
+        return _begin(frame.elr)
+    if not host.go_on_with_layout():
+        return True
     mine.restarted = False
-    host.HOST.layout_known = False
+    NEXT.reader = u64(0)
+    if firmware.others_are_off(mine.index):
+        host.use_layout()
+    else:
+        log(Level.WARNING, "another CPU was started while the next kernel was read: it boots without /dev/kvm")
+    return False
+
+
+@boot
+def _begin(at: u64) -> bool:
+    """The first piece, where a kernel has begun at this address: True."""
+    mine = CPUS.mine()
+    image = _image_around(at)
+    if image is None:
+        return False
+    host.forget_layout()
     if not firmware.others_are_off(mine.index):
+        mine.restarted = False
         log(Level.WARNING, "other CPUs are on while the next kernel begins: it boots without /dev/kvm")
-        return
+        return False
     log(Level.INFO, f"the next kernel begins at {image.base:#x}")
-    with owned(image.base, image.size) as file:
-        host.read_layout(file)
+    host.begin_layout(Hostile(image.base, image.size))
+    NEXT.reader = mine.index + 1
+    return True
 
 
 def _image_around(at: u64) -> Region | None:
