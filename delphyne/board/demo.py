@@ -10,12 +10,14 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 from rich.console import Console
 
 from delphyne.board import qemu
 from delphyne.compiler import front
 from delphyne.compiler.back.image import Built, build_image
+from delphyne.el2.arch import variant
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = ROOT / "delphyne" / "el2" / "entry"
@@ -32,15 +34,17 @@ ARGUMENTS = "delphyne.demo"
 """EL2's own command line that asks for the program at EL1 in place of a host."""
 
 
-def build(out: Path, *, quiet: bool = True) -> Built:
-    """Checks, compiles and links the EL2 files into the folder `out`. Raises front.Refused or BackError with all that is wrong."""
+def build(out: Path, *, quiet: bool = True, debug: bool = False) -> Built:
+    """Checks, compiles and links the EL2 files into the folder `out`. Raises front.Refused or BackError with all that is wrong.
+
+    `debug`: the image that shows what a host may not see (`el2/arch/variant.py`)."""
     console = Console(stderr=True, quiet=quiet)
-    with console.status("checking the EL2 files and making the typed tree"):
+    with console.status("checking the EL2 files and making the typed tree"), patch.object(variant, "DEBUG", debug):
         program = front.compile_modules(MODULES)
     with console.status(f"compiling {len(program.functions)} functions and linking"):
         built = build_image(program, [ENTRY / "el2.S"], ENTRY / "el2.ld", out)
     sizes = f"{built.text_bytes} bytes of text, {built.constant_bytes} of constants"
-    console.print(f"built {built.image.name}: {len(program.functions)} functions, {sizes}")
+    console.print(f"built {built.image.name}{' for debugging' if debug else ''}: {len(program.functions)} functions, {sizes}")
     return built
 
 

@@ -66,9 +66,9 @@ def command(host: Host, image: Path) -> list[str]:
     return qemu.command(image, replace(host.machine, extra=(*host.machine.extra, *loaded, *graphics)))
 
 
-def build(out: Path = BUILD, *, quiet: bool = False) -> Built:
-    """The bootable image and its ELF in `out`."""
-    return demo.build(out, quiet=quiet)
+def build(out: Path = BUILD, *, quiet: bool = False, debug: bool = False) -> Built:
+    """The bootable image and its ELF in `out`; `debug` as in `demo.build`."""
+    return demo.build(out, quiet=quiet, debug=debug)
 
 
 def run(host: Host, image: Path, *, timeout: float = 120.0, show: Callable[[str], None] | None = None) -> qemu.Run:

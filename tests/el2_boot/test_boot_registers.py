@@ -48,7 +48,7 @@ def assembled(lines: list[str], folder: Path) -> list[int]:
     """The instruction words that GNU as makes of these lines."""
     source = folder / "lines.S"
     source.write_text("\n".join([".text", *lines, ""]))
-    subprocess.run([ASSEMBLER, "-march=armv8.7-a+sve+sme", "-o", str(folder / "lines.o"), str(source)], check=True)
+    subprocess.run([ASSEMBLER, "-march=armv8.7-a+sve+sme+profile", "-o", str(folder / "lines.o"), str(source)], check=True)
     subprocess.run(["aarch64-linux-gnu-objcopy", "-O", "binary", "-j", ".text", str(folder / "lines.o"), str(folder / "lines.bin")], check=True)
     data = (folder / "lines.bin").read_bytes()
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]

@@ -98,6 +98,26 @@ def has_profiling() -> bool:
     return ID_AA64DFR0_EL1.read().profiling != 0
 
 
+def has_trace_filter() -> bool:
+    """FEAT_TRF: TRFCR_EL2 exists."""
+    return ID_AA64DFR0_EL1.read().trace_filter != 0
+
+
+def has_branch_records() -> bool:
+    """FEAT_BRBE."""
+    return ID_AA64DFR0_EL1.read().branch_records != 0
+
+
+def can_stop_event_counters() -> bool:
+    """FEAT_PMUv3p1: MDCR_EL2.HPMD exists."""
+    return 4 <= ID_AA64DFR0_EL1.read().pmu < 15
+
+
+def can_stop_cycle_counter() -> bool:
+    """FEAT_PMUv3p5: MDCR_EL2.HCCD exists."""
+    return 6 <= ID_AA64DFR0_EL1.read().pmu < 15
+
+
 def has_trace_buffer() -> bool:
     """FEAT_TRBE."""
     return ID_AA64DFR0_EL1.read().trace_buffer != 0

@@ -93,7 +93,9 @@ class Mdcr(Bits64):
     tdra: bool = bits(11)
     e2pb: u8 = bits(13, 12)
     tpms: bool = bits(14)
+    hpmd: bool = bits(17)
     ttrf: bool = bits(19)
+    hccd: bool = bits(23)
     e2tb: u8 = bits(25, 24)
 
 

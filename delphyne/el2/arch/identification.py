@@ -81,7 +81,9 @@ class IdAa64dfr0(Bits64):
     """Their number, less one, as the next."""
     watchpoints: u8 = bits(23, 20)
     profiling: u8 = bits(35, 32)
+    trace_filter: u8 = bits(43, 40)
     trace_buffer: u8 = bits(47, 44)
+    branch_records: u8 = bits(55, 52)
 
 
 class Pmcr(Bits64):

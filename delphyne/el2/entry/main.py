@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.el2.arch import fdt, image, machine, psci, uart
+from delphyne.el2.arch import fdt, image, machine, psci, uart, variant
 from delphyne.el2.arch.cpu import CPUS, Cpu, come_online
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import CURRENT_EL
@@ -40,6 +40,8 @@ def el2_main(blob: u64, length: u64) -> Never:
     with owned(tree.base, tree.size) as raw:
         open_console(raw)
         recorder.show_text(text(b"Delphyne, a hypervisor in typed Python"))
+        if variant.DEBUG:
+            log(Level.WARNING, "this is a debug image: the host sees on this console and by its counters what EL2 does")
         log(Level.INFO, f"running at EL{CURRENT_EL.read().el}, image at {image.image_start():#x}, device tree at {blob:#x}")
         read_machine(raw)
         host_modules.find(raw)

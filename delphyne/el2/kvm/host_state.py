@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import features, gic
-from delphyne.el2.arch.hypervisor import HCR_EL2, MDCR_EL2, Hcr
+from delphyne.el2.arch import features, gic, variant
+from delphyne.el2.arch.hypervisor import HCR_EL2, MDCR_EL2, Hcr, Mdcr
 from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, Sctlr
 from delphyne.lang import Bits64, SysReg, bits, isb, u8, u64
 
@@ -30,6 +30,29 @@ class FineGrainedTraps(Bits64):
     no_tpidr2_trap: bool = bits(55)
 
 
+class Trfcr(Bits64):
+    """TRFCR_EL2: whether EL2 may be traced. EL1 and EL0 are for TRFCR_EL1 to say, as is the time that a trace shows."""
+
+    el2: bool = bits(1)
+
+
+class Pmscr(Bits64):
+    """PMSCR_EL2: samples of EL2 are not taken; what those of EL1 may show is PA and, in PCT, physical time."""
+
+    physical_addresses: bool = bits(4)
+    physical_time: u8 = bits(7, 6)
+
+
+class Pmbidr(Bits64):
+    """PMBIDR_EL1: `owned_above` where EL3 keeps the profiling buffer from this state."""
+
+    owned_above: bool = bits(4)
+
+
+TRFCR_EL2: Final = SysReg(Trfcr, "TRFCR_EL2", 3, 4, 1, 2, 1)
+PMSCR_EL2: Final = SysReg(Pmscr, "PMSCR_EL2", 3, 4, 9, 9, 0)
+PMBIDR_EL1: Final = SysReg(Pmbidr, "PMBIDR_EL1", 3, 0, 9, 10, 7)
+BRBCR_EL2: Final = SysReg(u64, "BRBCR_EL2", 2, 4, 9, 0, 0)
 HCRX_EL2: Final = SysReg(Hcrx, "HCRX_EL2", 3, 4, 1, 2, 2)
 HFGRTR_EL2: Final = SysReg(FineGrainedTraps, "HFGRTR_EL2", 3, 4, 1, 1, 4)
 HFGWTR_EL2: Final = SysReg(FineGrainedTraps, "HFGWTR_EL2", 3, 4, 1, 1, 5)
@@ -82,10 +105,25 @@ def await_boot_mode(waiting: bool) -> None:
 
 
 def _set_monitors() -> None:
-    """Profiling and trace buffers are the host's; its counters were set with the rest."""
+    """Profiling and trace buffers are the host's, its counters were set with the rest, and none of them sees EL2."""
     profiling = OWNED_BY_EL1 if features.has_profiling() else u8(0)
     trace = OWNED_BY_EL1 if features.has_trace_buffer() else u8(0)
-    MDCR_EL2.write(MDCR_EL2.read().replace(e2pb=profiling, e2tb=trace))
+    MDCR_EL2.write(unobserved(MDCR_EL2.read().replace(e2pb=profiling, e2tb=trace)))
+    if features.has_profiling() and not PMBIDR_EL1.read().owned_above:
+        PMSCR_EL2.write(Pmscr(physical_addresses=True, physical_time=u8(1)))
+    if features.has_trace_filter():
+        TRFCR_EL2.write(Trfcr(el2=variant.DEBUG))
+    if features.has_branch_records():
+        BRBCR_EL2.write(u64(0))
+
+
+def unobserved(controls: Mdcr) -> Mdcr:
+    """With what keeps EL1's counters from counting EL2, as far as this processor has it. A debug image lets them.
+
+    An event counter of ARMv8.0 counts EL2 where PMEVTYPER.NSH says so, and nothing but a trap of each access keeps EL1 from that."""
+    if variant.DEBUG:
+        return controls
+    return controls.replace(hpmd=features.can_stop_event_counters(), hccd=features.can_stop_cycle_counter())
 
 
 def _set_vectors() -> None:
