@@ -106,7 +106,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPo
             build_sites.Return(0x200, "delphyne/el2/entry/el2.S", 33, "lower"),
         ],
     )
-    with Machine(ram_base=0x4000_0000, ram_size=0x0100_0000, registers={"CNTFRQ_EL0": 1000, "CNTPCT_EL0": 5}) as machine:
+    with Machine(ram_base=0x4000_0000, ram_size=0x0100_0000, registers={"CNTFRQ_EL0": 1000, "CNTPCT_EL0": 5, **EL1}) as machine:
         machine.memory.write(TABLE_AT, blob)
         monkeypatch.setattr(image, "image_sites_start", lambda: Pa(u64(TABLE_AT)))
         monkeypatch.setattr(image, "image_sites_end", lambda: Pa(u64(TABLE_AT + len(blob))))
@@ -117,6 +117,20 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPo
 
 def frame_record(machine: Machine, at: int, following: int, back: int) -> None:
     machine.memory.write(at, struct.pack("<QQ", following, back))
+
+
+EL1 = {
+    "SCTLR_EL1": 0x30D0_0801, "TCR_EL1": 0x11, "TTBR0_EL1": 0x12, "TTBR1_EL1": 0x13, "ESR_EL1": 0x5600_0000, "FAR_EL1": 0x15, "ELR_EL1": 0x16,
+    "SPSR_EL1": 0x3C5, "SP_EL1": 0x18, "VBAR_EL1": 0x19,
+}
+EL1_LINES = [
+    "  EL1:",
+    "  SCTLR 0000000030d00801 TCR 0000000000000011",
+    "  TTBR0 0000000000000012 TTBR1 0000000000000013",
+    "  ESR 0000000056000000 FAR 0000000000000015",
+    "  ELR 0000000000000016 SPSR 00000000000003c5",
+    "  SP 0000000000000018 VBAR 0000000000000019",
+]
 
 
 def test_a_trap_is_reported_with_values_place_and_callers(failing: tuple[Machine, SerialPort]) -> None:
@@ -137,6 +151,7 @@ def test_a_trap_is_reported_with_values_place_and_callers(failing: tuple[Machine
         "  called  delphyne/el2/b.py:20 in delphyne.el2.b.second",
         "  called  delphyne/el2/b.py:25 in delphyne.el2.b.third",
         "  called  delphyne/el2/entry/el2.S:33 in lower",
+        *EL1_LINES,
         "  stopped 0 of 0 other CPUs",
         "*** end of report",
     ]
@@ -211,6 +226,7 @@ def test_a_crash_shows_the_syndrome_and_every_register(failing: tuple[Machine, S
     assert "ESR_EL2 0000000096000047 FAR_EL2 000000000000dead" in text
     assert all(f"x{number:02} 000000000000{0x1000 + number:04x}" in text for number in range(31))
     assert "  at      image + 0x104, after delphyne/el2/b.py:20 in delphyne.el2.b.second\n" in text
+    assert "\n".join(EL1_LINES) in text
 
 
 @pytest.mark.parametrize(

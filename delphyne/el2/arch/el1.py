@@ -47,6 +47,7 @@ CONTEXTIDR_EL1: Final = SysReg(u64, "CONTEXTIDR_EL1", 3, 0, 13, 0, 1)
 VBAR_EL1: Final = SysReg(u64, "VBAR_EL1", 3, 0, 12, 0, 0)
 ELR_EL1: Final = SysReg(u64, "ELR_EL1", 3, 0, 4, 0, 1)
 SPSR_EL1: Final = SysReg(u64, "SPSR_EL1", 3, 0, 4, 0, 0)
+SP_EL1: Final = SysReg(u64, "SP_EL1", 3, 4, 4, 1, 0)
 
 BARE_REGISTER: Final = u64(0x3F_FC1E)
 """The bits of an ISS that name the register."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.el2.arch import cpu, image, psci
+from delphyne.el2.arch import cpu, el1, image, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.translation import SCTLR_EL1
 from delphyne.el2.control import console, sites, stop
 from delphyne.lang import Enum64, Pa, View, cold, entry, load_le64, owned, text, u8, u64
 
@@ -81,6 +82,7 @@ def trap_report(site: u64, a: u64, b: u64, frame: Frame) -> Never:
         console.put_byte(console.NEWLINE)
         _put_calls(table, frame.elr + 4)
         _put_callers(table, frame.x[29])
+    _put_lower_level()
     _end()
 
 
@@ -106,6 +108,7 @@ def crash_report(frame: Frame, vector: u64) -> Never:
         _put_near(table, frame.elr)
         console.put_byte(console.NEWLINE)
         _put_callers(table, frame.x[29])
+    _put_lower_level()
     _end()
 
 
@@ -129,6 +132,22 @@ def _end() -> Never:
     console.put_text(text(b" other CPUs\n*** end of report\n"))
     psci.system_off()
     stop.stopped()
+
+
+def _put_lower_level() -> None:
+    """What EL1 of this CPU was about: the one place where a report shows registers that are not EL2's."""
+    console.put_text(text(b"  EL1:"))
+    _put_register(text(b"\n  SCTLR "), SCTLR_EL1.read().raw)
+    _put_register(text(b" TCR "), el1.TCR_EL1.read())
+    _put_register(text(b"\n  TTBR0 "), el1.TTBR0_EL1.read())
+    _put_register(text(b" TTBR1 "), el1.TTBR1_EL1.read())
+    _put_register(text(b"\n  ESR "), el1.ESR_EL1.read())
+    _put_register(text(b" FAR "), el1.FAR_EL1.read())
+    _put_register(text(b"\n  ELR "), el1.ELR_EL1.read())
+    _put_register(text(b" SPSR "), el1.SPSR_EL1.read())
+    _put_register(text(b"\n  SP "), el1.SP_EL1.read())
+    _put_register(text(b" VBAR "), el1.VBAR_EL1.read())
+    console.put_byte(console.NEWLINE)
 
 
 def _exception_name(syndrome: Esr, vector: u64) -> View[u8]:
