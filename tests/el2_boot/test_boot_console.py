@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serial_port import BASE, SerialPort, console_on
 
-from delphyne.el2.arch import fdt, uart
+from delphyne.el2.arch import fdt, uart, variant
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.uart import Uart, UartKind
@@ -212,6 +212,31 @@ def test_messages_are_lines_with_the_cpu_and_the_level() -> None:
             "delphyne/0: ram at 0x40000000\ndelphyne/1: error: trouble 7\ndelphyne/1: warning: trouble 8\n"
             "delphyne/0: message 99\ndelphyne/0: hi .[2J..\n"
         )
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_a_host_provokes_is_in_the_ring_and_on_the_port_of_a_debug_image_only(
+    unhurried: None, monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    monkeypatch.setattr(variant, "DEBUG", debug)
+    FORMATS[:] = [b"host call {}"]
+    kept = Array[u64, 8]()
+    with Machine() as machine:
+        port = console_on(machine)
+        send(Level.WARNING, 0, 1)
+        assert port.text == "delphyne/0: warning: host call 1\n"
+        console.hurry()
+        first = int(HEAD.load(Order.RELAXED))
+        send(Level.WARNING, 0, 2)
+        send(Level.INFO, 0, 3)
+        shown = "delphyne/0: warning: host call 2\ndelphyne/0: host call 3\n"
+        assert port.text == "delphyne/0: warning: host call 1\n" + (shown if debug else "")
+        for at in range(2):
+            assert read_record(u64(first + at), kept[:])
+            assert int(kept[2]) == 2 + at
+        port.sent = b""
+        send(Level.ERROR, 0, 4)
+        assert port.text == "delphyne/0: error: host call 4\n", "what ends the machine is said by every image"
 
 
 def test_the_ring_keeps_the_last_records() -> None:

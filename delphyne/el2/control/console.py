@@ -55,9 +55,14 @@ def hurry() -> None:
     HURRIED.store(u32(1), Order.RELAXED)
 
 
+def is_hurried() -> bool:
+    """Whether the host runs, which may be the cause of what is said."""
+    return HURRIED.load(Order.RELAXED) != 0
+
+
 def begin_line() -> None:
     """What follows is a line, and may wait as long as one."""
-    PATIENCE.store(HOST_LINE_POLLS if HURRIED.load(Order.RELAXED) != 0 else LINE_POLLS, Order.RELAXED)
+    PATIENCE.store(HOST_LINE_POLLS if is_hurried() else LINE_POLLS, Order.RELAXED)
 
 
 def begin_report() -> None:

@@ -7,13 +7,16 @@ atomic addition and its sequence number is written last. A reader that finds two
 
 A record is eight words: sequence + 1; level in bits 7:0, argument count in 15:8, CPU in 31:16, format number in 63:32; six arguments.
 Once EL2 is stopping, records still reach the ring, but the port belongs to the CPU that reports.
+
+Once the host runs, it can cause any message but an ERROR as often as it likes: a release image keeps them in the ring alone. ERROR is for what ends
+EL2 or is nobody's doing below it, so that a console shows few of them.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import cpu
+from delphyne.el2.arch import cpu, variant
 from delphyne.el2.control import console, stop
 from delphyne.lang import Array, AtomicU64, Domain, Level, Lock, Order, Slice, View, cold, dmb, log_format, text, u8, u32, u64
 
@@ -31,7 +34,7 @@ RING: Final = Array[AtomicU64, 8192]()
 
 @cold
 def record(level: Level, number: u32, count: u32, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64, a5: u64) -> None:
-    """Keeps one message, and shows all but DEBUG on the port."""
+    """Keeps one message, and shows it on the port where it belongs there."""
     arguments = Array[u64, 6]()
     arguments[0] = a0
     arguments[1] = a1
@@ -48,9 +51,16 @@ def record(level: Level, number: u32, count: u32, a0: u64, a1: u64, a2: u64, a3:
     for i in u64.range(ARGUMENTS):
         RING[at + 2 + i].store(arguments[i], Order.RELAXED)
     RING[at].store(sequence + 1, Order.RELEASE)
-    if level is not Level.DEBUG and not stop.is_stopping():
+    if _is_shown(level) and not stop.is_stopping():
         with CONSOLE_LOCK:
             _show(level, mine, u64(number), arguments[:])
+
+
+def _is_shown(level: Level) -> bool:
+    """Whether messages of this level go to the port now."""
+    if level is Level.DEBUG:
+        return False
+    return variant.DEBUG or level is Level.ERROR or not console.is_hurried()
 
 
 @cold
