@@ -22,6 +22,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 bench_app = typer.Typer(no_args_is_help=True, help="Measure.")
 app.add_typer(bench_app, name="bench")
 
+Debug = Annotated[bool, typer.Option("--debug", help="The image that shows on the console what the host provokes, and itself to its counters.")]
 Json = Annotated[bool, typer.Option("--json", help="Output for programs.")]
 
 
@@ -104,11 +105,11 @@ def compile_file(
 
 
 @app.command()
-def build() -> None:
+def build(debug: Debug = False) -> None:
     """Make build/delphyne.elf and build/delphyne.img."""
     from delphyne.board.host import build as build_image
 
-    built = build_image()
+    built = build_image(debug=debug)
     typer.echo(f"{os.path.relpath(built.image)} and {os.path.relpath(built.elf)}")
 
 

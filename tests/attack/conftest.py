@@ -12,7 +12,8 @@ from delphyne.compiler.back.image import Built
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return host.build(tmp_path_factory.mktemp("image"), quiet=True)
+    """For debugging: a release image keeps its lines about a host in the ring."""
+    return host.build(tmp_path_factory.mktemp("image"), quiet=True, debug=True)
 
 
 @pytest.fixture(scope="session")

@@ -18,5 +18,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="session")
+def debug_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image that shows on the console what a host provokes."""
+    return host.build(tmp_path_factory.mktemp("debug-image"), quiet=True, debug=True).image
+
+
+@pytest.fixture(scope="session")
 def image(whole: Built) -> Path:
     return whole.image

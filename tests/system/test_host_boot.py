@@ -72,6 +72,18 @@ def test_modes_of_kvm(image: Path, mode: str, expected: str) -> None:
     assert ("No such file" in report) == (mode != "nvhe"), console
 
 
+def test_the_console_is_the_hosts_once_it_runs(image: Path, debug_image: Path) -> None:
+    """In protected mode the kernel makes calls that are refused: one line for each on the console of a debug image, none on that of a release."""
+    protected = Host(arguments="kvm-arm.mode=protected", script="echo report complete\n")
+    for built, shown in ((image, False), (debug_image, True)):
+        console = _boot(built, protected)
+        assert "delphyne/0: the host begins at" in console, console
+        _, _, after = console.partition("the host begins at")
+        assert (": warning: host call" in after) is shown, console
+        assert ("delphyne/" in after) is shown, console
+        assert ("this is a debug image" in console) is shown, console
+
+
 HOTPLUG = """
 for n in 1 2 3; do
   echo 0 > /sys/devices/system/cpu/cpu$n/online && echo "off $n"

@@ -46,23 +46,23 @@ def _second_boot(image: Path, host: Host) -> str:
     return report
 
 
-def test_kexec_into_the_other_kernel(image: Path) -> None:
+def test_kexec_into_the_other_kernel(debug_image: Path) -> None:
     script = """
 kexec --load /second --initrd=/second.gz --command-line='console=ttyAMA0 delphyne.run=second.sh' || exit
 echo first loaded
 kexec --exec
 """
-    report = _second_boot(image, _with_kexec("6.12", script))
+    report = _second_boot(debug_image, _with_kexec("6.12", script))
     assert "second kernel: 6.12." in report, report
     assert ", 2 CPUs" in report, report
 
 
 @pytest.mark.slow
-def test_a_panic_boots_the_crash_kernel(image: Path) -> None:
+def test_a_panic_boots_the_crash_kernel(debug_image: Path) -> None:
     script = """
 kexec --load-panic /second --initrd=/second.gz --command-line='console=ttyAMA0 nr_cpus=1 delphyne.run=second.sh' || exit
 echo c > /proc/sysrq-trigger
 """
-    report = _second_boot(image, _with_kexec("6.1", script, "crashkernel=256M"))
+    report = _second_boot(debug_image, _with_kexec("6.1", script, "crashkernel=256M"))
     assert "second kernel: 6.1." in report, report
     assert ", 1 CPUs" in report, report
