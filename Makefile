@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 # The few words that people type. Each sets up what it needs and is one line to the `delphyne` command.
 #
-#   BOOTIMG=FILE   another kernel for `run`       DEBUGGER=1   `run` waits for gdb at port 1234
-#   GRAPHICS=1     a display by SPICE for `run`
+#   BOOTIMG=FILE            another kernel for `run`, `gdb` and `bundle`: a file, a Debian package, or 6.1, 6.12, 6.12-rt, 6.12-cloud..
+#   PLATFORM=virt|zcu102    the board for `run` and `gdb`: QEMU's virt, or its ZCU102
+#   DEBUG=1                 the debug image, for `run`, `gdb`, `build`: it shows on the console what the host provokes, and itself to its counters
+#   DEBUGGER=1              `run` waits for gdb before the first instruction, with the host's console here: `make gdb`, in another terminal, attaches
+#   GRAPHICS=1              a display by SPICE for `run`; where to look is printed
 PYTHON ?= python3
 DELPHYNE := .venv/bin/delphyne
-RUN_OPTIONS := $(if $(BOOTIMG),--kernel $(BOOTIMG)) $(if $(DEBUGGER),--gdb) $(if $(GRAPHICS),--graphics)
+KERNEL_OPTION := $(if $(BOOTIMG),--kernel $(BOOTIMG))
+DEBUG_OPTION := $(if $(filter-out 0,$(DEBUG)),--debug)
+HOST_OPTIONS := $(KERNEL_OPTION) $(if $(PLATFORM),--board $(PLATFORM)) $(DEBUG_OPTION)
+RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics)
 
-.PHONY: run test setup tools target-qemu hostimage build demo gdb check prove mutants attack fuzz bench nightly lock clean
+.PHONY: run test setup tools target-qemu hostimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
 
-# First EL2 alone, with its self-tests; then a stock Debian kernel above it, and its shell.
+# First EL2 alone, with its self-tests, where nothing else was asked for; then a stock Debian kernel above it, and its shell.
 run: setup
-	@$(DELPHYNE) demo
+	$(if $(strip $(RUN_OPTIONS)),,@$(DELPHYNE) demo)
 	@$(DELPHYNE) run $(RUN_OPTIONS)
 
 test: setup
@@ -24,13 +30,20 @@ hostimage: setup
 	@$(DELPHYNE) hostimage
 
 build: setup
-	@$(DELPHYNE) build
+	@$(DELPHYNE) build $(DEBUG_OPTION)
+
+bundle: setup
+	@$(DELPHYNE) bundle $(KERNEL_OPTION)
 
 demo: setup
 	@$(DELPHYNE) demo
 
+# On a host. EL2 alone: gdb-alone.
 gdb: setup
-	@$(DELPHYNE) gdb
+	@$(DELPHYNE) gdb $(HOST_OPTIONS)
+
+gdb-alone: setup
+	@$(DELPHYNE) gdb --alone
 
 check: setup
 	@$(DELPHYNE) check

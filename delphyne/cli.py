@@ -11,9 +11,12 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from delphyne.board.host import Host
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -43,6 +46,22 @@ class TargetName(StrEnum):
 
     aarch64 = "aarch64"
     native = "native"
+
+
+class Board(StrEnum):
+    """What `run` and `gdb` boot a host on."""
+
+    virt = "virt"
+    zcu102 = "zcu102"
+
+
+Kernel = Annotated[str, typer.Option(help="6.1, 6.12, either with -rt or -cloud, a Debian package name, or a file.")]
+BoardOption = Annotated[Board, typer.Option(help="QEMU's machine. The ZCU102 has its own processor, four CPUs and GICv2.")]
+Cpu = Annotated[str, typer.Option(help="QEMU's CPU model.")]
+Smp = Annotated[int, typer.Option(help="CPUs.", min=1)]
+Memory = Annotated[int, typer.Option(help="RAM in MiB.", min=64)]
+Gic = Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)]
+Append = Annotated[str, typer.Option(help="More of the kernel's command line.")]
 
 
 def _el2_files() -> list[Path]:
@@ -115,7 +134,7 @@ def build(debug: Debug = False) -> None:
 
 @app.command()
 def bundle(
-    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    kernel: Kernel = "6.1",
     initrd: Annotated[Path | None, typer.Option(help="An initramfs; the small Debian userland of `run` where none is given.")] = None,
     append: Annotated[str, typer.Option(help="The kernel's command line.")] = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = BUILD / "delphyne-bundle.img",
@@ -138,25 +157,38 @@ def demo() -> None:
     raise typer.Exit(run_demo(BUILD))
 
 
-@app.command()
-def run(
-    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
-    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
-    smp: Annotated[int, typer.Option(help="CPUs.", min=1)] = 2,
-    memory: Annotated[int, typer.Option(help="RAM in MiB.", min=64)] = 1024,
-    gic: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 3,
-    append: Annotated[str, typer.Option(help="More of the kernel's command line.")] = "",
-    plain: Annotated[bool, typer.Option("--plain", help="The same host without Delphyne, its kernel at EL2.")] = False,
-    graphics: Annotated[bool, typer.Option("--graphics", help="A display by SPICE.")] = False,
-    gdb: Annotated[bool, typer.Option("--gdb", help="Wait for gdb at port 1234 before the first instruction.")] = False,
-) -> None:
-    """Boot a stock Debian kernel above Delphyne and give its shell."""
-    from delphyne.board.host import Host, interactive
+def _host(kernel: str, board: Board, cpu: str, smp: int, memory: int, gic: int, append: str) -> Host:
+    from delphyne.board import host as hosts
     from delphyne.board.qemu import Machine
 
-    machine = Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic)
-    host = Host(kernel=kernel, machine=machine, arguments=append, plain=plain, graphics=graphics)
-    raise typer.Exit(interactive(host, gdb_port=1234 if gdb else None))
+    machine = Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic) if board is Board.virt else hosts.zcu102(hosts.kernel_file(kernel))
+    return hosts.Host(kernel=kernel, machine=machine, arguments=append)
+
+
+@app.command()
+def run(
+    kernel: Kernel = "6.1",
+    board: BoardOption = Board.virt,
+    cpu: Cpu = "cortex-a57",
+    smp: Smp = 2,
+    memory: Memory = 1024,
+    gic: Gic = 3,
+    append: Append = "",
+    plain: Annotated[bool, typer.Option("--plain", help="The same host without Delphyne, its kernel at EL2.")] = False,
+    graphics: Annotated[bool, typer.Option("--graphics", help="A display by SPICE, with a shell on it too.")] = False,
+    gdb: Annotated[bool, typer.Option("--gdb", help="Wait for gdb at port 1234 before the first instruction: delphyne gdb attaches.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Boot a stock Debian kernel above Delphyne and give its shell."""
+    from dataclasses import replace
+
+    from delphyne.board.debugger import PORT
+    from delphyne.board.host import interactive
+
+    if graphics and board is not Board.virt:
+        raise UserError("--graphics needs the board virt: the ZCU102 has no PCI in QEMU")
+    host = replace(_host(kernel, board, cpu, smp, memory, gic, append), plain=plain, graphics=graphics)
+    raise typer.Exit(interactive(host, gdb_port=PORT if gdb else None, debug=debug))
 
 
 @app.command()
@@ -196,7 +228,9 @@ def exits(
 
 
 @app.command()
-def hostimage() -> None:
+def hostimage(
+    flavours: Annotated[bool, typer.Option("--flavours", help="The rt and cloud kernels too, which the nightly tests boot.")] = False,
+) -> None:
     """Fetch from Debian, and build, all that hosts are booted with: kernels, userland, kexec, the hostile module. Kept in build/cache."""
     from delphyne.board import debian, host_programs, host_python, kmodule
     from delphyne.board.hostimage import build as build_userland
@@ -204,17 +238,34 @@ def hostimage() -> None:
     for line in debian.KERNELS:
         typer.echo(os.path.relpath(debian.kernel(line)))
         typer.echo(os.path.relpath(kmodule.build("hostile", line)))
+    for line in debian.FLAVOURS if flavours else ():
+        typer.echo(os.path.relpath(debian.kernel(line)))
     host_programs.files("kexec-tools", "sbin/kexec")
     host_python.files()
     typer.echo(os.path.relpath(build_userland()))
 
 
 @app.command()
-def gdb() -> None:
-    """Boot EL2 alone, stopped, with gdb-multiarch on it and its Python source."""
+def gdb(
+    kernel: Kernel = "6.1",
+    board: BoardOption = Board.virt,
+    cpu: Cpu = "cortex-a57",
+    smp: Smp = 2,
+    memory: Memory = 1024,
+    gic: Gic = 3,
+    append: Append = "",
+    kernel_symbols: Annotated[bool, typer.Option("--kernel-symbols", help="Fetch the kernel's debug package (about a gigabyte).")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="EL2 alone with its self-tests, without a host.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Put gdb-multiarch on a host: the one that waits (`run --gdb`, with the same kernel and board), or one that is started here, stopped."""
+    from delphyne.board import debugger
     from delphyne.board.demo import gdb_demo
 
-    raise typer.Exit(gdb_demo(BUILD))
+    if alone:
+        raise typer.Exit(gdb_demo(BUILD))
+    host = _host(kernel, board, cpu, smp, memory, gic, append)
+    raise typer.Exit(debugger.gdb(host, fetch_symbols=kernel_symbols, debug=debug))
 
 
 @app.command()

@@ -133,19 +133,23 @@ def unpack(archive: Path, folder: Path) -> None:
 
 KERNELS = {"6.1": r"linux-image-6\.1\.0-\d+-arm64", "6.12": r"linux-image-6\.12\.\d+\+deb12-arm64"}
 """The kernel lines that are carried -> how Debian names their packages (a regular expression)."""
+FLAVOURS = {
+    f"{line}-{flavour}": pattern.replace("arm64", f"{flavour}-arm64") for line, pattern in KERNELS.items() for flavour in ("rt", "cloud")
+}
+"""Debian's other configurations of the same lines: preemptible, and for virtual machines in a cloud."""
 
 
 @exclusive()
 def kernel(line: str, *, apt: AptRoot | None = None, folder: Path = CACHE / "kernels") -> Path:
-    """vmlinuz of the newest Debian arm64 kernel of `line` (a key of KERNELS, or a whole package name), unpacked and kept."""
-    pattern = KERNELS.get(line, re.escape(line))
+    """vmlinuz of the newest Debian arm64 kernel of `line` (a key of KERNELS or FLAVOURS, or a whole package name), unpacked and kept."""
+    pattern = (KERNELS | FLAVOURS).get(line, re.escape(line))
     kept = [path for path in folder.glob("*/boot/vmlinuz-*") if re.fullmatch(pattern, path.parent.parent.name)]
     if kept:
         return max(kept, key=lambda path: _version(path.parent.parent.name))
     apt = apt or AptRoot()
     names = apt.names(pattern)
     if not names:
-        raise PackageError(f"no kernel package for {line} in this machine's apt sources (6.12 comes from bookworm-security)")
+        raise PackageError(f"{line}: no such file, and no such kernel package in this machine's apt sources (6.12 comes from bookworm-security)")
     package = names[-1]
     for archive in apt.download(package):
         unpack(archive, folder / package)
@@ -153,3 +157,16 @@ def kernel(line: str, *, apt: AptRoot | None = None, folder: Path = CACHE / "ker
     if not images:
         raise PackageError(f"{package} holds no boot/vmlinuz")
     return images[0]
+
+
+@exclusive()
+def kernel_symbols(vmlinuz: Path, *, fetch: bool, apt: AptRoot | None = None, folder: Path = CACHE / "symbols") -> Path | None:
+    """The vmlinux with debug information of a kernel that `kernel` unpacked: kept, or fetched where `fetch`; None where it is not there."""
+    package = vmlinuz.parent.parent.name
+    place = folder / package / "usr/lib/debug/boot" / vmlinuz.name.replace("vmlinuz", "vmlinux")
+    if not place.exists() and fetch:
+        for archive in (apt or AptRoot()).download(f"{package}-dbg"):
+            unpack(archive, folder / package)
+        if not place.exists():
+            raise PackageError(f"{package}-dbg holds no {place.relative_to(folder / package)}: has Debian moved it?")
+    return place if place.exists() else None

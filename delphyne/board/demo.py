@@ -69,13 +69,15 @@ def run_demo(out: Path, machine: qemu.Machine | None = None, *, timeout: float =
     return 0
 
 
+def gdb_settings() -> list[str]:
+    """What gdb needs to know of any image of ours."""
+    return ["set confirm off", "set pagination off", "set architecture aarch64", f"directory {ROOT}"]
+
+
 def gdb_commands(elf: Path, socket: Path) -> list[str]:
     """What gdb needs to know: symbols at the address the image runs at, where sources lie, and where the machine waits."""
     return [
-        "set confirm off",
-        "set pagination off",
-        "set architecture aarch64",
-        f"directory {ROOT}",
+        *gdb_settings(),
         f"add-symbol-file {elf} -o {qemu.VIRT_IMAGE_BASE:#x}",
         f"target remote {socket}",
     ]
@@ -88,7 +90,8 @@ def gdb_demo(out: Path, machine: qemu.Machine | None = None) -> int:
     built = build(out, quiet=False)
     with tempfile.TemporaryDirectory() as folder:
         socket, console = Path(folder) / "gdb", out / "console.txt"
-        with qemu.stopped_for_gdb(built.image, replace(machine or qemu.Machine(cpus=1), arguments=ARGUMENTS), socket, console):
+        line = qemu.command(built.image, replace(machine or qemu.Machine(cpus=1), arguments=ARGUMENTS))
+        with qemu.stopped_for_gdb(line, socket, console):
             print(f"the machine's console goes to {os.path.relpath(console)}; try: hbreak el2_main, continue")
             commands = [part for line in gdb_commands(built.elf, socket) for part in ("-ex", line)]
             return subprocess.run([GDB, "-q", *commands], check=False).returncode

@@ -15,17 +15,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from delphyne.board import debian, demo, hostimage, qemu
+from delphyne.board import bundle, debian, demo, hostimage, kernel_modules, qemu
 from delphyne.compiler.back.image import Built
 
 KERNEL_AT = 0x5000_0000
 INITRD_AT = 0x5800_0000
 BUILD = Path(__file__).resolve().parents[2] / "build"
+ZCU102 = "xlnx-zcu102"
+SCRIPT = "delphyne-run.sh"
+SPICE = BUILD / "spice.sock"
+DISPLAY = (
+    "-device", "virtio-gpu-pci", "-device", "virtio-keyboard-pci", "-device", "virtio-tablet-pci",
+    "-spice", f"unix=on,addr={SPICE},disable-ticketing=on",
+)
+DISPLAY_MODULES = ("virtio_pci", "virtio_gpu", "virtio_input")
+"""What a Debian kernel needs for these devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What to boot. `kernel` is a line such as "6.1", a Debian package name, or a file; `arguments` are added to the command line;
+    """What to boot. `kernel` is a line such as "6.1" or "6.12-rt", a Debian package name, or a file; `arguments` are added to the command line;
     `script` is run in place of the shell; `files` go into its initramfs."""
 
     kernel: str = "6.1"
@@ -40,30 +49,45 @@ class Host:
 def kernel_file(name: str) -> Path:
     """The vmlinuz that `name` means. Raises BoardError or PackageError."""
     path = Path(name)
-    if path.suffix or "/" in name or path.exists():
-        if path.is_file():
-            return path
-        if name not in debian.KERNELS:
-            raise qemu.BoardError(f"{name}: no such kernel file")
+    if path.is_file():
+        return path
+    if "/" in name:
+        raise qemu.BoardError(f"{name}: no such kernel file")
     return debian.kernel(name)
+
+
+def zcu102(kernel: Path, memory: int = 2048) -> qemu.Machine:
+    """QEMU's ZCU102 with the device tree that the kernel's own package has for it. Raises BoardError where there is none."""
+    trees = list(kernel.parents[1].glob("usr/lib/linux-image-*/xilinx/zynqmp-zcu102-rev1.0.dtb"))
+    if not trees:
+        raise qemu.BoardError(f"{kernel}: no device tree for the ZCU102 beside it; take a kernel by the name of its Debian package")
+    return qemu.Machine(board=ZCU102, cpus=4, memory=memory, extra=("-dtb", str(trees[0]), "-audiodev", "none,id=none"))
+
+
+def _arguments(host: Host) -> str:
+    """The kernel's command line."""
+    console = "earlycon keep_bootcon" if host.machine.board == ZCU102 else "console=ttyAMA0"
+    script = "" if host.script is None else f" delphyne.run={SCRIPT}"
+    return f"{console} {host.arguments}".strip() + script
 
 
 def command(host: Host, image: Path) -> list[str]:
     """QEMU's command line; the serial port is on stdin and stdout. Fetches and builds what it needs."""
-    scripts = {} if host.script is None else {"delphyne-run.sh": host.script}
-    initrd = hostimage.build(scripts, files=dict(host.files))
     kernel = kernel_file(host.kernel)
-    console = "ttyPS0" if host.machine.board.startswith("xlnx") else "ttyAMA0"
-    arguments = f"console={console} {host.arguments}" + (" delphyne.run=delphyne-run.sh" if scripts else "")
-    graphics = ("-device", "virtio-gpu-pci", "-spice", "unix=on,addr=build/spice.sock,disable-ticketing=on") if host.graphics else ()
+    files = {**dict(host.files), **dict(kernel_modules.files(kernel, DISPLAY_MODULES if host.graphics else ()))}
+    initrd = hostimage.build({} if host.script is None else {SCRIPT: host.script}, files=files)
+    arguments = _arguments(host)
+    machine = replace(host.machine, extra=(*host.machine.extra, *(DISPLAY if host.graphics else ())))
     if host.plain:
-        loaded = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
-        return qemu.command(kernel, replace(host.machine, extra=(*host.machine.extra, *loaded, *graphics)))
+        loaded: tuple[str, ...] = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
+        return qemu.command(kernel, replace(machine, extra=(*machine.extra, *loaded)))
+    if machine.board == ZCU102:
+        return qemu.command(bundle.write(BUILD / "zcu102-bundle.img", image, kernel, initrd, arguments), machine)
     loaded = (
-        "-device", f"guest-loader,addr={KERNEL_AT:#x},kernel={kernel},bootargs={arguments.strip().replace(',', ',,')}",
+        "-device", f"guest-loader,addr={KERNEL_AT:#x},kernel={kernel},bootargs={arguments.replace(',', ',,')}",
         "-device", f"guest-loader,addr={INITRD_AT:#x},initrd={initrd}",
     )
-    return qemu.command(image, replace(host.machine, extra=(*host.machine.extra, *loaded, *graphics)))
+    return qemu.command(image, replace(machine, extra=(*machine.extra, *loaded)))
 
 
 def build(out: Path = BUILD, *, quiet: bool = False, debug: bool = False) -> Built:
@@ -84,22 +108,37 @@ ls -l /dev/kvm
 """What the host shows where nobody is there to type."""
 
 
-def interactive(host: Host, *, gdb_port: int | None = None) -> int:
+def _unattended(host: Host) -> Host:
+    """The host with something to do where nobody can type: without a terminal, and on the ZCU102, whose UART has no driver at work, since its clock
+    comes from a firmware that QEMU has not. There the kernel's log is the way out, which its boot console shows."""
+    if host.script is not None:
+        return host
+    if host.machine.board == ZCU102:
+        return replace(host, script=f"exec > /dev/kmsg 2>&1\n{REPORT}")
+    return host if sys.stdin.isatty() else replace(host, script=REPORT)
+
+
+def interactive(host: Host, *, gdb_port: int | None = None, debug: bool = False) -> int:
     """Builds what is needed, says what it boots, and hands the terminal to the machine. QEMU's exit code.
 
-    Without a terminal on stdin the host shows REPORT and turns itself off."""
-    console = Console(stderr=True)
-    if not sys.stdin.isatty() and host.script is None:
-        host = replace(host, script=REPORT)
-    image = BUILD / "delphyne.img" if host.plain else build().image
+    Where nobody can type the host shows REPORT and turns itself off."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    host = _unattended(host)
+    if gdb_port is not None:
+        host = replace(host, arguments=f"nokaslr {host.arguments}".strip())
+    if host.graphics:
+        qemu.require_spice()
+        SPICE.parent.mkdir(parents=True, exist_ok=True)
+        SPICE.unlink(missing_ok=True)
+    image = BUILD / "delphyne.img" if host.plain else build(debug=debug).image
     with console.status("fetching the kernel and building the host's userland (Debian packages, kept in build/cache)"):
         line = command(host, image)
     line[line.index("-monitor") + 1 : line.index("-monitor") + 4] = ["none", "-serial", "mon:stdio"]
     if gdb_port is not None:
         line += ["-gdb", f"tcp:127.0.0.1:{gdb_port}", "-S"]
-        console.print(f"stopped for gdb at 127.0.0.1:{gdb_port}")
+        console.print(f"stopped for gdb at 127.0.0.1:{gdb_port}: make gdb, in another terminal, attaches")
     if host.graphics:
-        console.print("graphics: SPICE at build/spice.sock (remote-viewer spice+unix://build/spice.sock)")
+        console.print(f"graphics: SPICE at {SPICE} (remote-viewer spice+unix://{SPICE})")
     console.print("Ctrl-A X ends the machine")
     try:
         return subprocess.run(line, check=False, stdin=sys.stdin).returncode

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's userland: a small Debian one as an initramfs, built of Debian packages without root.
 
-It holds a static busybox, an `/init` that mounts what a shell needs and then either runs the commands of the kernel parameter
-`delphyne.run=` (a file name in the image) and powers off, or gives a shell. Kept under `build/cache`, named after its content.
+It holds a static busybox, an `/init` that mounts what a shell needs, loads the modules in /modules in the order of their names, and then either
+runs the commands of the kernel parameter `delphyne.run=` (a file name in the image) and powers off, or gives a shell, on a display too where there
+is one. Kept under `build/cache`, named after its content.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 hostname delphyne
+for module in /modules/*.ko; do [ -e "$module" ] && insmod "$module"; done
 script=$(sed -n 's/.*delphyne\\.run=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 if [ -n "$script" ]; then
     sh "$script"
     poweroff -f
 fi
+[ -e /dev/fb0 ] && (while :; do setsid -c sh </dev/tty1 >/dev/tty1 2>&1; done) &
 echo 'A stock Debian kernel above Delphyne. The shell is yours; `poweroff -f` ends the machine.'
 exec setsid -c sh
 """

@@ -18,6 +18,7 @@ from pathlib import Path
 
 QEMU = "qemu-system-aarch64"
 PACKAGE = "qemu-system-arm"
+SPICE_PACKAGE = "qemu-system-modules-spice (up to Debian 12 it is in qemu-system-common)"
 VIRT_IMAGE_BASE = 0x40200000
 """Where QEMU's `virt` machine puts an arm64 Image that may lie anywhere."""
 
@@ -79,6 +80,16 @@ def command(image: Path, machine: Machine) -> list[str]:
     return line + list(machine.extra)
 
 
+def require_spice() -> None:
+    """BoardError in words where this QEMU has no SPICE, which Debian packages as a module of its own since Debian 13."""
+    try:
+        done = subprocess.run([QEMU, "-spice", "help"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BoardError(f"{QEMU} is not installed; install the Debian package {PACKAGE}") from None
+    if "unix=" not in done.stdout:
+        raise BoardError(f"this {QEMU} has no SPICE; install the Debian package {SPICE_PACKAGE}")
+
+
 def _start(line: list[str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -136,9 +147,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def stopped_for_gdb(image: Path, machine: Machine, socket: Path, console: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The machine before its first instruction, waiting for gdb on the Unix socket `socket`; its console goes to the file `console`."""
-    line = command(image, machine)
+def stopped_for_gdb(line: list[str], socket: Path, console: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A machine, by its whole command line, before its first instruction, waiting for gdb on the Unix socket `socket`; its console goes to the file
+    `console`."""
+    line = list(line)
     line[line.index("stdio")] = f"file:{console}"
     process = _start([*line, "-S", "-gdb", f"unix:{socket},server=on,wait=off"])
     try:

@@ -178,7 +178,8 @@ class Gdb:
     def __call__(self, *commands: str) -> str:
         assert shutil.which(demo.GDB), "install the Debian package gdb-multiarch"
         socket, console = self.folder / "gdb", self.folder / "console"
-        with qemu.stopped_for_gdb(self.built.image, Machine(cpu="cortex-a57", cpus=1, memory=256, arguments=demo.ARGUMENTS), socket, console):
+        line = qemu.command(self.built.image, Machine(cpu="cortex-a57", cpus=1, memory=256, arguments=demo.ARGUMENTS))
+        with qemu.stopped_for_gdb(line, socket, console):
             given = [part for line in [*demo.gdb_commands(self.built.elf, socket), *commands] for part in ("-ex", line)]
             done = subprocess.run([demo.GDB, "-nx", "-q", "-batch", *given], capture_output=True, text=True, timeout=120, check=False)
         return f"{done.stdout}\n--- stderr ---\n{done.stderr}\n--- console ---\n{console.read_text()}"
