@@ -46,7 +46,7 @@ def test_gdb_is_told_when_qemu_refuses(stand_in: Path, tmp_path: Path) -> None:
     stand_in.write_text("#!/bin/sh\necho no such board >&2\nexit 1\n")
     with (
         pytest.raises(BoardError, match="no such board"),
-        qemu.stopped_for_gdb(tmp_path / "image", Machine(), tmp_path / "socket", tmp_path / "console"),
+        qemu.stopped_for_gdb(qemu.command(tmp_path / "image", Machine()), tmp_path / "socket", tmp_path / "console"),
     ):
         raise AssertionError("it did not start")
 

@@ -14,8 +14,8 @@ from delphyne.el2.arch import el1, image
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
-from delphyne.el2.entry import cpus, dispatch, firmware, host, host_modules, next_kernel, own_map
-from delphyne.el2.kvm import layout
+from delphyne.el2.entry import cpus, dispatch, firmware, host, host_modules, main, next_kernel, own_map
+from delphyne.el2.kvm import layout, places
 from delphyne.el2.memory import pages
 from delphyne.lang import Hostile, Order, Pa, u64, wipe
 from delphyne.lang.machine import Access, GuestFault, Machine
@@ -113,6 +113,29 @@ def test_whose_memory_is_whose(booted: Booted) -> None:
     assert [host.is_hosts(Pa(u64(at)), u64(size)) for at, size in others] == [False] * len(others)
 
 
+@pytest.mark.parametrize("call", [0xC400_000E, 0xC400_0001], ids=["SYSTEM_SUSPEND", "CPU_SUSPEND"])
+def test_a_resume_is_a_start_at_the_hosts_entry(booted: Booted, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """The firmware has the CPU begin at EL2's entry, all registers lost: the host's map and controls are set anew, and it may ask its mode again."""
+    machine, _, _ = booted
+    start(machine)
+    host.HOST.layout_known = True
+    monkeypatch.setattr(firmware, "smc_relay", lambda frame: None)
+    frame = Frame()
+    arguments = (call, 0x4140_0000, 9) if call == 0xC400_000E else (call, 0x1_0000, 0x4140_0000, 9)
+    for at, x in enumerate(arguments):
+        frame.x[at] = u64(x)
+    firmware.serve(frame)
+    kept = {name: machine.read_register(name) for name in ("VTTBR_EL2", "VTCR_EL2", "HCR_EL2", "MDCR_EL2")}
+    for name in kept:
+        machine.write_register(name, 0)
+    with pytest.raises(scenario.Entered) as entered:
+        main.el2_secondary(CPUS.of(0))
+    begun = entered.value.frame
+    assert (int(begun.elr), int(begun.x[0]), int(begun.spsr)) == (0x4140_0000, 9, 0x3C5)
+    found = {name: machine.read_register(name) for name in kept}
+    assert found == {**kept, "HCR_EL2": kept["HCR_EL2"] | 1 << 26}
+
+
 PIECES = 3
 
 
@@ -145,6 +168,7 @@ def restarted(booted: Booted, power: dict[int, int], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(layout, "begin", begin)
     monkeypatch.setattr(layout, "go_on", go_on)
     monkeypatch.setattr(layout, "is_complete", lambda found: True)
+    monkeypatch.setattr(places, "fill", lambda found, made: None)
     wipe(next_kernel.NEXT)
     host.HOST.layout_known = True
     CPUS.of(0).restarted = True

@@ -56,7 +56,7 @@ def test_compiled_and_interpreted_agree_on_damaged_kernels(native: NativeModule)
     assert same(compiled(native, whole, 64), interpreted(whole, 64))
     source = random.Random(1)
     seen = set()
-    for _ in range(60):
+    for _ in range(200):
         data = bytearray(whole)
         for _ in range(source.randint(1, 8)):
             data[source.randrange(256, len(data))] = source.choice([0, 1, 4, 5, 0x7F, 0x80, 0xFF, source.randrange(256)])

@@ -8,11 +8,12 @@ whole product.
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import pytest
 
-from delphyne.board import qemu
+from delphyne.board import debian, qemu
 from delphyne.board.host import Host, run
 
 pytestmark = pytest.mark.system
@@ -112,12 +113,68 @@ def test_suspend_to_idle_and_back(image: Path) -> None:
 
 
 CPUS = ("cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1", "a64fx", "max")
+MEMORY = (512, 1024, 2048, 4096, 16384)
+LINES = ("6.1", "6.12")
+
+
+def _product() -> list[tuple[str, str, int, int, int, str]]:
+    """Every kernel on every processor, number of CPUs and interrupt controller; the amount of RAM and whether the kernel moves itself are drawn for
+    each, from a seed, so that each of them meets each of the others several times."""
+    dice = random.Random(1)
+    machines = itertools.product(LINES, CPUS, (1, 2, 4, 8), (2, 3))
+    return [(*machine, dice.choice(MEMORY), dice.choice(("", "nokaslr"))) for machine in machines]
+
+
+def test_the_product_leaves_no_pair_out() -> None:
+    rows = _product()
+    for i, j in itertools.combinations(range(6), 2):
+        one, other = ({row[k] for row in rows} for k in (i, j))
+        assert {(row[i], row[j]) for row in rows} == set(itertools.product(one, other))
+    assert {row[4] for row in rows} == set(MEMORY)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kernel", "cpu", "cpus", "gic"), list(itertools.product(("6.1", "6.12"), CPUS, (1, 2, 4, 8), (2, 3))))
-def test_the_whole_product(image: Path, kernel: str, cpu: str, cpus: int, gic: int) -> None:
-    console = _boot(image, Host(kernel=kernel, machine=_machine(cpu, cpus, 2048, gic), script=REPORT))
+@pytest.mark.parametrize(("kernel", "cpu", "cpus", "gic", "memory", "kaslr"), _product())
+def test_the_whole_product(image: Path, kernel: str, cpu: str, cpus: int, gic: int, memory: int, kaslr: str) -> None:
+    console = _boot(image, Host(kernel=kernel, machine=_machine(cpu, cpus, memory, gic), arguments=kaslr, script=REPORT))
     assert "CPU: All CPU(s) started at EL2" in console, console
     assert "mode initialized successfully" in console, console
+    assert ("KASLR disabled" in console) is (kaslr != ""), console
     assert "report complete" in console, console
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "cpu", "mode", "kaslr"),
+    list(itertools.product(LINES, ("cortex-a57", "neoverse-n1", "max"), ("nvhe", "none", "protected"), ("", "nokaslr"))),
+)
+def test_every_mode_of_kvm(image: Path, kernel: str, cpu: str, mode: str, kaslr: str) -> None:
+    console = _boot(image, Host(kernel=kernel, machine=_machine(cpu, 2), arguments=f"kvm-arm.mode={mode} {kaslr}".strip(), script=REPORT))
+    report = console[console.index("Run /init") :]
+    assert "report complete" in report, console
+    assert ("No such file" in report) == (mode != "nvhe"), console
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", list(debian.FLAVOURS))
+def test_other_flavours(image: Path, kernel: str) -> None:
+    """Debian's rt kernel of 6.1 has no KVM: it boots, hears the truth, and the console says why."""
+    console = _boot(image, Host(kernel=kernel, script=REPORT))
+    has_kvm = kernel != "6.1-rt"
+    report = console[console.index("Run /init") :]
+    assert f"started at EL{2 if has_kvm else 1}" in report, console
+    assert ("mode initialized successfully" in report) is has_kvm, console
+    assert ("No such file" in report) is not has_kvm, console
+    assert ("has no KVM of a kind that is served: it boots without /dev/kvm" in console) is not has_kvm, console
+    assert f"-{kernel.partition('-')[2]}-arm64" in report, console
+    assert "report complete" in report, console
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "cpus", "gic"), [("6.12", 8, 3), ("6.1", 4, 2)])
+def test_cpus_go_and_come_back_on_other_machines(image: Path, kernel: str, cpus: int, gic: int) -> None:
+    script = f"for n in $(seq 1 {cpus - 1}); do echo 0 > /sys/devices/system/cpu/cpu$n/online; done; nproc\n"
+    script += f"for n in $(seq 1 {cpus - 1}); do echo 1 > /sys/devices/system/cpu/cpu$n/online; done; nproc\necho hotplug complete\n"
+    console = _boot(image, Host(kernel=kernel, machine=_machine("cortex-a72", cpus, gic=gic), script=script))
+    report = "".join(line for line in console[console.index("Run /init") :].splitlines(keepends=True) if not line.startswith("["))
+    assert f"\n1\n{cpus}\nhotplug complete" in report, console

@@ -23,12 +23,12 @@ echo second complete
 """
 
 
-def _with_kexec(kernel: str, script: str, arguments: str = "") -> Host:
-    """A host that holds kexec, the kernel `kernel` as /second, and an initramfs for it."""
+def _with_kexec(first: str, kernel: str, script: str, arguments: str = "") -> Host:
+    """A host with the kernel `first` that holds kexec, the kernel `kernel` as /second, and an initramfs for it."""
     second = hostimage.build({"second.sh": SECOND})
     files = (*host_programs.files("kexec-tools", "sbin/kexec"), ("second", kernel_file(kernel).read_bytes()), ("second.gz", second.read_bytes()))
     machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=2048)
-    return Host(kernel="6.1", machine=machine, script=script, files=files, arguments=arguments)
+    return Host(kernel=first, machine=machine, script=script, files=files, arguments=arguments)
 
 
 def _second_boot(image: Path, host: Host) -> str:
@@ -46,23 +46,25 @@ def _second_boot(image: Path, host: Host) -> str:
     return report
 
 
-def test_kexec_into_the_other_kernel(debug_image: Path) -> None:
+@pytest.mark.parametrize(("first", "then"), [("6.1", "6.12"), pytest.param("6.12", "6.1", marks=pytest.mark.slow)])
+def test_kexec_into_the_other_kernel(debug_image: Path, first: str, then: str) -> None:
     script = """
 kexec --load /second --initrd=/second.gz --command-line='console=ttyAMA0 delphyne.run=second.sh' || exit
 echo first loaded
 kexec --exec
 """
-    report = _second_boot(debug_image, _with_kexec("6.12", script))
-    assert "second kernel: 6.12." in report, report
+    report = _second_boot(debug_image, _with_kexec(first, then, script))
+    assert f"second kernel: {then}." in report, report
     assert ", 2 CPUs" in report, report
 
 
 @pytest.mark.slow
-def test_a_panic_boots_the_crash_kernel(debug_image: Path) -> None:
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_a_panic_boots_the_crash_kernel(debug_image: Path, kernel: str) -> None:
     script = """
 kexec --load-panic /second --initrd=/second.gz --command-line='console=ttyAMA0 nr_cpus=1 delphyne.run=second.sh' || exit
 echo c > /proc/sysrq-trigger
 """
-    report = _second_boot(debug_image, _with_kexec("6.1", script, "crashkernel=256M"))
-    assert "second kernel: 6.1." in report, report
+    report = _second_boot(debug_image, _with_kexec(kernel, kernel, script, "crashkernel=256M"))
+    assert f"second kernel: {kernel}." in report, report
     assert ", 1 CPUs" in report, report

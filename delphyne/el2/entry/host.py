@@ -138,7 +138,7 @@ def use_layout() -> None:
     if READING.phase is not Phase.DONE:
         return
     if not layout.is_complete(HOST.layout):
-        log(Level.WARNING, "the host kernel's KVM is not of a kind that is served: it boots without /dev/kvm")
+        log(Level.WARNING, "the host kernel has no KVM of a kind that is served: it boots without /dev/kvm")
         return
     placed = places.fill(HOST.layout, HOST.places)
     if isinstance(placed, Err):
