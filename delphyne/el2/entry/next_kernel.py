@@ -2,7 +2,7 @@
 """The kernel that a kexec leads to may keep things elsewhere, and number its calls otherwise, than the one before: it is looked at anew when it
 asks at which level it was booted.
 
-Its image is the host's, and so is the CPU's time: the image is read as hostile memory (`kvm/btf.py`), and in pieces of bounded length. After each
+The VMs of the kernel before are forgotten first, one in each piece. Its image is the host's, and so is the CPU's time: the image is read as hostile memory (`kvm/btf.py`), and in pieces of bounded length. After each
 but the last the host executes the trapped instruction again, and takes its interrupts before, if it has not masked them; what it does in between
 can change what is read and nothing else.
 
@@ -21,6 +21,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.fdt import Region
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.entry import firmware, host
+from delphyne.el2.kvm import seats
 from delphyne.lang import Array, Hostile, Level, Pa, boot, frozen, log, struct, u8, u64
 
 FURTHEST: Final = u64(128)
@@ -46,7 +47,7 @@ def look(frame: Frame) -> bool:
         return False
     if NEXT.reader != mine.index + 1:
         return _begin(frame.elr)
-    if not host.go_on_with_layout():
+    if not seats.end_next() or not host.go_on_with_layout():
         return True
     mine.restarted = False
     NEXT.reader = u64(0)

@@ -24,7 +24,7 @@ from delphyne.el2.kvm.layout import ABSENT, Layout
 from delphyne.el2.kvm.names import Field, Subject
 from delphyne.el2.memory import frames, graveyard, shadow, stage2
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Array, Level, Pa, holds, log, per_cpu, struct, u64
+from delphyne.lang import Array, Level, Pa, cold, holds, log, per_cpu, struct, u64
 
 NOBODY: Final = u64(0)
 HAD_LEAF: Final = u64(4)
@@ -107,6 +107,23 @@ def begin() -> None:
         log(Level.WARNING, "this processor can be misled by what a guest trained it to predict, and its firmware has no remedy")
 
 
+@cold
+def end_next() -> bool:
+    """The host's kernel is another one by now, and this CPU the only one that is on: ends one of the VMs that the former had. True where none is
+    left."""
+    SEATS.mine().address = NOBODY
+    with frames.LOCK:
+        with GUESTS_LOCK:
+            for index in u64.range(vms.LIMIT):
+                if vms.VMS.slots[index].used:
+                    ended = end(index)
+                    if isinstance(ended, Err):
+                        _bury(ended)
+                    return False
+    return True
+
+
+@cold
 def bury_dead(found: Layout) -> None:
     """End the VMs that have left their structures: the host has said that it runs no more guests for now."""
     with frames.LOCK, GUESTS_LOCK:
