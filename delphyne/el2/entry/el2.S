@@ -1214,6 +1214,20 @@ endfunction __trap
 // An exception from EL2 itself: x0 = a Frame on the emergency stack, x1 = which vector, x1 saved, x0 in TPIDRRO_EL0.
 function crash, FRAME_SIZEOF+32
         frame_pairs stp, x0
+        cbnz    x1, 1f                          // not synchronous
+        mrs     x2, elr_el2
+        address x3, .Lwalks
+        sub     x2, x2, x3
+        cmp     x2, #.Lwalks_end - .Lwalks
+        b.hs    1f
+        address x2, walk_failed
+        msr     elr_el2, x2
+        frame_pairs ldp, x0
+        ldr     x1, [x0, #FRAME_x + 8]
+        eret
+        dsb     nsh
+        isb
+1:
         str     x30, [x0, #FRAME_x + 8 * 30]
         mrs     x2, tpidrro_el0
         str     x2, [x0, #FRAME_x]
@@ -1398,12 +1412,52 @@ operation dc_ivac, dc ivac, x0
 operation ic_ialluis, ic ialluis
 operation ic_iallu, ic iallu
 operation ic_ivau, ic ivau, x0
-operation at_s12e1r, at s12e1r, x0
-operation at_s12e1w, at s12e1w, x0
-operation at_s1e1r, at s1e1r, x0
-operation at_s1e1w, at s1e1w, x0
 operation at_s1e2r, at s1e2r, x0
 operation at_s1e2w, at s1e2w, x0
+
+// Translations by tables that are a lower level's. Where such a table lies in memory that answers with an external abort, the instruction itself
+// raises that abort at EL2 (Arm ARM D8.15, AArch64.AddressTranslation in its pseudocode). `crash` knows these functions by their addresses and goes on
+// at walk_failed; what it and the processor spoil until then is kept here. Nothing else in them can raise an exception.
+.macro walk instruction:vararg
+        mrs     x1, tpidrro_el0
+        mrs     x2, elr_el2
+        mrs     x3, spsr_el2
+        mrs     x4, esr_el2
+        mrs     x5, far_el2
+        mrs     x6, hpfar_el2
+        \instruction
+        ret
+.endm
+
+.Lwalks:
+function at_s12e1r
+        walk    at s12e1r, x0
+endfunction at_s12e1r
+function at_s12e1w
+        walk    at s12e1w, x0
+endfunction at_s12e1w
+function at_s1e1r
+        walk    at s1e1r, x0
+endfunction at_s1e1r
+function at_s1e1w
+        walk    at s1e1w, x0
+endfunction at_s1e1w
+.Lwalks_end:
+
+        .equ    PAR_WALK_ABORT, 0x14 << 1 | 1   // F; FST: external abort on a walk, level 0
+
+// The rest of a translation that raised an external abort: PAR_EL1 says so.
+function walk_failed
+        msr     tpidrro_el0, x1
+        msr     elr_el2, x2
+        msr     spsr_el2, x3
+        msr     esr_el2, x4
+        msr     far_el2, x5
+        msr     hpfar_el2, x6
+        mov     x0, #PAR_WALK_ABORT
+        msr     par_el1, x0
+        ret
+endfunction walk_failed
 
 // --- SIMD registers ---------------------------------------------------------------------------------------------------------
 

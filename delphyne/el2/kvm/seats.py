@@ -100,18 +100,24 @@ def begin() -> None:
     """This CPU serves a host from now on, for the first time or after it lost its registers."""
     mine = SEATS.mine()
     first = mine.abilities.raw == 0
-    mine.address = NOBODY
+    stand_up(mine)
     mine.abilities = abilities.find()
     CPUS.mine().mitigation = mitigation.choose()
     if first and mitigation.is_helpless():
         log(Level.WARNING, "this processor can be misled by what a guest trained it to predict, and its firmware has no remedy")
 
 
+def stand_up(seat: Seat) -> None:
+    """Nobody sits here. NOBODY is an address that a host may name as well: what keeps it from being found here is a word that claims nothing."""
+    seat.address = NOBODY
+    seat.word = vcpus.EMPTY
+
+
 @cold
 def end_next() -> bool:
     """The host's kernel is another one by now, and this CPU the only one that is on: ends one of the VMs that the former had. True where none is
     left."""
-    SEATS.mine().address = NOBODY
+    stand_up(SEATS.mine())
     with frames.LOCK:
         with GUESTS_LOCK:
             for index in u64.range(vms.LIMIT):
@@ -138,7 +144,7 @@ def sit(found: Layout, seat: Seat, address: u64) -> None | Err:
     """Make `seat` that of the vCPU whose structure the host has at `address`, remembered or seen for the first time.
 
     Err.BUSY where it should be tried again; any other where the host's structures cannot be used: nobody sits then."""
-    seat.address = NOBODY
+    stand_up(seat)
     with frames.LOCK, GUESTS_LOCK:
         index = _vcpu_of(found, address)
         if isinstance(index, Err):

@@ -104,7 +104,7 @@ def claim(seat: Seat, found: Layout, places: Places, address: u64) -> None | Err
         if _is_same(seat):
             return None
         vcpus.release(seat.index, seat.word)
-        seat.address = seats.NOBODY
+        seats.stand_up(seat)
     return Err.STATE
 
 
