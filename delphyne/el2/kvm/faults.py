@@ -99,8 +99,38 @@ def _access(iss: AbortIss, kind: u8, instruction: bool) -> Access:
 
 
 def _answer(seat: Seat, page: Ipa, access: Access) -> Shown:
-    with frames.LOCK, GUESTS_LOCK:
-        return _fill(seat, page, access)
+    with GUESTS_LOCK:
+        vm = vms.VMS.slots[seat.vm]
+        if _is_near(seat, vm, page):
+            found = host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+            if found.descriptor == 0:
+                return _nothing(seat, found, page)
+            leaf = host_tables.leaf_of(found, vm.table.wide)
+            if leaf.leaf.accessed and _allows(leaf, access) and shadow.fill_page(seat.near_shadow - 1, page, leaf):
+                return Shown(True, u8(0), page)
+    return _answer_far(seat, page, access)
+
+
+@apart
+def _answer_far(seat: Seat, page: Ipa, access: Access) -> Shown:
+    """The same from the start tables on."""
+    with frames.LOCK:
+        with GUESTS_LOCK:
+            return _fill(seat, page, access)
+
+
+def _nothing(seat: Seat, found: Walked, page: Ipa) -> Shown:
+    """The host's table has no leaf."""
+    seat.prefill = page.raw + 1
+    seat.prefill_level = found.level
+    return Shown(False, TRANSLATION_FAULT | u8(found.level & 3), page)
+
+
+def _refused(seat: Seat, again: bool, kind: u8, found: Walked, page: Ipa) -> Shown:
+    """The host's leaf does not allow the access."""
+    seat.prefill = page.raw + 1
+    seat.prefill_level = HAD_LEAF
+    return Shown(again, kind | u8(found.level & 3), page)
 
 
 @holds(frames.LOCK)
@@ -108,80 +138,48 @@ def _answer(seat: Seat, page: Ipa, access: Access) -> Shown:
 def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
     """The host's leaf goes into the shadow where it allows the access."""
     vm = vms.VMS.slots[seat.vm]
-    found = _walk(seat, vm, page)
-    level = u8(found.level & 3)
+    found = host_tables.walk(vm.table, page)
+    _remember(seat, vm, found, page)
     if found.descriptor == 0:
-        seat.prefill = page.raw + 1
-        seat.prefill_level = found.level
-        return Shown(False, TRANSLATION_FAULT | level, page)
+        return _nothing(seat, found, page)
     leaf = host_tables.leaf_of(found, vm.table.wide)
     if not leaf.leaf.accessed and not (vm.table.hardware_access and host_tables.set_accessed(found)):
-        seat.prefill = page.raw + 1
-        seat.prefill_level = HAD_LEAF
-        return Shown(vm.table.hardware_access, ACCESS_FLAG_FAULT | level, page)
+        return _refused(seat, vm.table.hardware_access, ACCESS_FLAG_FAULT, found, page)
     if not _allows(leaf, access):
-        seat.prefill = page.raw + 1
-        seat.prefill_level = HAD_LEAF
-        return Shown(False, PERMISSION_FAULT | level, page)
-    filled = _put(seat, vm, page, leaf)
+        return _refused(seat, False, PERMISSION_FAULT, found, page)
+    filled = shadow.fill(vm.shadow, page, leaf)
+    _remember(seat, vm, found, page)
     if not isinstance(filled, Err):
         return Shown(True, u8(0), page)
     if filled is Err.NO_MEMORY or filled is Err.BUSY:
         _make_room(seat)
         return Shown(True, u8(0), page)
-    return Shown(False, TRANSLATION_FAULT | level, page)
+    return Shown(False, TRANSLATION_FAULT | u8(found.level & 3), page)
+
+
+@holds(GUESTS_LOCK)
+def _is_near(seat: Seat, vm: Vm, page: Ipa) -> bool:
+    """Whether the last tables for a page, the host's and the shadow's, are known: as a processor remembers them, until the host makes a call after
+    which a processor would not."""
+    return seat.near_block == (page.raw >> BLOCK_SHIFT) + 1 and seat.near_epoch == vm.shadow.epoch
 
 
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
-def _walk(seat: Seat, vm: Vm, page: Ipa) -> Walked:
-    """What the host's table says of a page: by its last table alone where that is known, as a processor remembers it, until the host makes a call
-    after which a processor would not."""
-    block = (page.raw >> BLOCK_SHIFT) + 1
-    if seat.near_block == block and seat.near_epoch == vm.shadow.epoch:
-        return host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
-    return _walk_far(seat, vm, page)
-
-
-@apart
-@holds(frames.LOCK)
-@holds(GUESTS_LOCK)
-def _walk_far(seat: Seat, vm: Vm, page: Ipa) -> Walked:
-    """The whole walk; its last table is remembered."""
-    found = host_tables.walk(vm.table, page)
+def _remember(seat: Seat, vm: Vm, found: Walked, page: Ipa) -> None:
+    """Where the last tables for a page are, if there are both."""
     seat.near_block = u64(0)
-    if found.level == LAST_LEVEL:
-        table = found.at.align_down(PAGE_SIZE)
-        index = frames.index_of(table)
-        if index is not None:
-            near = shadow.table_at(vm.shadow, page)
-            seat.near_block = (page.raw >> BLOCK_SHIFT) + 1
-            seat.near_epoch = vm.shadow.epoch
-            seat.near_host = table
-            seat.near_index = index
-            seat.near_shadow = u64(0) if near is None else near + 1
-    return found
-
-
-@holds(frames.LOCK)
-@holds(GUESTS_LOCK)
-def _put(seat: Seat, vm: Vm, page: Ipa, leaf: shadow.HostLeaf) -> None | Err:
-    """The host's leaf into the shadow, by its last table alone where that is known. Errors as `shadow.fill`."""
-    if seat.near_block != 0 and seat.near_shadow != 0 and leaf.level == LAST_LEVEL and shadow.fill_page(seat.near_shadow - 1, page, leaf):
-        return None
-    return _put_far(seat, vm, page, leaf)
-
-
-@apart
-@holds(frames.LOCK)
-@holds(GUESTS_LOCK)
-def _put_far(seat: Seat, vm: Vm, page: Ipa, leaf: shadow.HostLeaf) -> None | Err:
-    """The same from the start tables on; the shadow's last table is remembered."""
-    filled = shadow.fill(vm.shadow, page, leaf)
-    if seat.near_block != 0:
-        near = shadow.table_at(vm.shadow, page)
-        seat.near_shadow = u64(0) if near is None else near + 1
-    return filled
+    near = shadow.table_at(vm.shadow, page)
+    if found.level != LAST_LEVEL or near is None:
+        return
+    table = found.at.align_down(PAGE_SIZE)
+    index = frames.index_of(table)
+    if index is not None:
+        seat.near_block = (page.raw >> BLOCK_SHIFT) + 1
+        seat.near_epoch = vm.shadow.epoch
+        seat.near_host = table
+        seat.near_index = index
+        seat.near_shadow = near + 1
 
 
 def _allows(host: shadow.HostLeaf, access: Access) -> bool:
@@ -222,16 +220,33 @@ def after_host(seat: Seat, completed: bool) -> None:
 def _prefill(seat: Seat) -> None:
     """What the host has mapped by now is filled in, which saves the same fault again."""
     page = Ipa(seat.prefill - 1)
-    with frames.LOCK, GUESTS_LOCK:
+    with GUESTS_LOCK:
         vm = vms.VMS.slots[seat.vm]
-        found = _walk(seat, vm, page)
-        if found.descriptor == 0:
-            return
-        leaf = host_tables.leaf_of(found, vm.table.wide)
-        if leaf.leaf.accessed:
-            filled = _put(seat, vm, page, leaf)
-            if isinstance(filled, Err):
+        if _is_near(seat, vm, page):
+            found = host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+            if found.descriptor == 0:
                 return
+            leaf = host_tables.leaf_of(found, vm.table.wide)
+            if leaf.leaf.accessed and shadow.fill_page(seat.near_shadow - 1, page, leaf):
+                return
+    _prefill_far(seat, page)
+
+
+@apart
+def _prefill_far(seat: Seat, page: Ipa) -> None:
+    """The same from the start tables on. Where it cannot be done the guest's next fault does it."""
+    with frames.LOCK:
+        with GUESTS_LOCK:
+            vm = vms.VMS.slots[seat.vm]
+            found = host_tables.walk(vm.table, page)
+            if found.descriptor == 0:
+                return
+            leaf = host_tables.leaf_of(found, vm.table.wide)
+            if leaf.leaf.accessed:
+                filled = shadow.fill(vm.shadow, page, leaf)
+                _remember(seat, vm, found, page)
+                if isinstance(filled, Err):
+                    return
 
 
 def syndrome_for(syndrome: Esr, shown: Shown) -> u64:

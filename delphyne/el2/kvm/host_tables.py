@@ -26,6 +26,7 @@ from delphyne.el2.arch.pagetable import (
 from delphyne.el2.guest.vms import HostTable
 from delphyne.el2.memory import frames
 from delphyne.el2.memory.frames import State
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.shadow import HostLeaf
 from delphyne.lang import Bits64, Hostile, Ipa, Pa, bits, holds, u8, u64, unreachable, value
 
@@ -94,9 +95,11 @@ def walk(table: HostTable, ipa: Ipa) -> Walked:
     unreachable()
 
 
-@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
 def read_page(table: Pa, index: u64, ipa: Ipa, wide: bool) -> Walked:
-    """The end of a walk whose last table is known: `table`, of which `index` is the entry in the frame table."""
+    """The end of a walk whose last table is known: `table`, of which `index` is the entry in the frame table.
+
+    Without `frames.LOCK`: a frame that was taken from the host holds nothing of its new owner's before who took it has passed GUESTS_LOCK."""
     at = table + slot_of(ipa.raw, LAST_LEVEL) * 8
     raw = u64(0)
     if frames.entry_at(index).state is State.HOST:

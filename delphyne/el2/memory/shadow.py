@@ -246,11 +246,13 @@ def table_at(shadow: Shadow, ipa: Ipa) -> u64 | None:
     return found.table if found.level == LAST_LEVEL else None
 
 
-@holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def fill_page(table: u64, ipa: Ipa, host: HostLeaf) -> bool:
     """As `fill`, for one of the host's pages whose slot stands in `table` (`table_at`) and is free; False, and nothing done, where it is not, or
-    where that memory is not the host's RAM."""
+    where that memory is not the host's RAM.
+
+    Without `frames.LOCK`: whoever takes a frame from the host marks it first, and takes away guests' leaves under GUESTS_LOCK after that. So either
+    the mark is seen here, or the leaf is found there."""
     slot = slot_of(ipa.raw, LAST_LEVEL)
     index = frames.index_of(Pa(host.output))
     if index is None or frames.entry_at(index).state is not State.HOST or TABLES[table][slot].load(Order.RELAXED) != 0:
