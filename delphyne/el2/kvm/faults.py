@@ -25,18 +25,15 @@ from delphyne.el2.arch.exception import (
     Esr,
     Hpfar,
 )
-from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SHIFT, PAGE_SIZE
+from delphyne.el2.arch.pagetable import PAGE_SHIFT, PAGE_SIZE
 from delphyne.el2.guest import vms
-from delphyne.el2.guest.vms import Vm
-from delphyne.el2.kvm import host_tables
+from delphyne.el2.kvm import host_tables, near
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import HAD_LEAF, Seat
 from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.lang import Domain, Enum8, Ipa, Va, apart, at_s1e1r, dmb, holds, isb, u8, u32, u64, value
 
-BLOCK_SHIFT: Final = u64(21)
-"""Addresses that one table of pages serves."""
 PIECES: Final = u64(16)
 """Pieces of the graveyard's work that one fault does where tables are lacking."""
 
@@ -101,8 +98,8 @@ def _access(iss: AbortIss, kind: u8, instruction: bool) -> Access:
 def _answer(seat: Seat, page: Ipa, access: Access) -> Shown:
     with GUESTS_LOCK:
         vm = vms.VMS.slots[seat.vm]
-        if _is_near(seat, vm, page):
-            found = host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+        if near.is_known(seat, vm, page):
+            found = near.read(seat, vm, page)
             if found.descriptor == 0:
                 return _nothing(seat, found, page)
             leaf = host_tables.leaf_of(found, vm.table.wide)
@@ -114,9 +111,8 @@ def _answer(seat: Seat, page: Ipa, access: Access) -> Shown:
 @apart
 def _answer_far(seat: Seat, page: Ipa, access: Access) -> Shown:
     """The same from the start tables on."""
-    with frames.LOCK:
-        with GUESTS_LOCK:
-            return _fill(seat, page, access)
+    with frames.LOCK, GUESTS_LOCK:
+        return _fill(seat, page, access)
 
 
 def _nothing(seat: Seat, found: Walked, page: Ipa) -> Shown:
@@ -139,7 +135,7 @@ def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
     """The host's leaf goes into the shadow where it allows the access."""
     vm = vms.VMS.slots[seat.vm]
     found = host_tables.walk(vm.table, page)
-    _remember(seat, vm, found, page)
+    near.remember(seat, vm, found, page)
     if found.descriptor == 0:
         return _nothing(seat, found, page)
     leaf = host_tables.leaf_of(found, vm.table.wide)
@@ -148,38 +144,13 @@ def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
     if not _allows(leaf, access):
         return _refused(seat, False, PERMISSION_FAULT, found, page)
     filled = shadow.fill(vm.shadow, page, leaf)
-    _remember(seat, vm, found, page)
+    near.remember(seat, vm, found, page)
     if not isinstance(filled, Err):
         return Shown(True, u8(0), page)
     if filled is Err.NO_MEMORY or filled is Err.BUSY:
         _make_room(seat)
         return Shown(True, u8(0), page)
     return Shown(False, TRANSLATION_FAULT | u8(found.level & 3), page)
-
-
-@holds(GUESTS_LOCK)
-def _is_near(seat: Seat, vm: Vm, page: Ipa) -> bool:
-    """Whether the last tables for a page, the host's and the shadow's, are known: as a processor remembers them, until the host makes a call after
-    which a processor would not."""
-    return seat.near_block == (page.raw >> BLOCK_SHIFT) + 1 and seat.near_epoch == vm.shadow.epoch
-
-
-@holds(frames.LOCK)
-@holds(GUESTS_LOCK)
-def _remember(seat: Seat, vm: Vm, found: Walked, page: Ipa) -> None:
-    """Where the last tables for a page are, if there are both."""
-    seat.near_block = u64(0)
-    near = shadow.table_at(vm.shadow, page)
-    if found.level != LAST_LEVEL or near is None:
-        return
-    table = found.at.align_down(PAGE_SIZE)
-    index = frames.index_of(table)
-    if index is not None:
-        seat.near_block = (page.raw >> BLOCK_SHIFT) + 1
-        seat.near_epoch = vm.shadow.epoch
-        seat.near_host = table
-        seat.near_index = index
-        seat.near_shadow = near + 1
 
 
 def _allows(host: shadow.HostLeaf, access: Access) -> bool:
@@ -222,8 +193,8 @@ def _prefill(seat: Seat) -> None:
     page = Ipa(seat.prefill - 1)
     with GUESTS_LOCK:
         vm = vms.VMS.slots[seat.vm]
-        if _is_near(seat, vm, page):
-            found = host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+        if near.is_known(seat, vm, page):
+            found = near.read(seat, vm, page)
             if found.descriptor == 0:
                 return
             leaf = host_tables.leaf_of(found, vm.table.wide)
@@ -235,18 +206,17 @@ def _prefill(seat: Seat) -> None:
 @apart
 def _prefill_far(seat: Seat, page: Ipa) -> None:
     """The same from the start tables on. Where it cannot be done the guest's next fault does it."""
-    with frames.LOCK:
-        with GUESTS_LOCK:
-            vm = vms.VMS.slots[seat.vm]
-            found = host_tables.walk(vm.table, page)
-            if found.descriptor == 0:
+    with frames.LOCK, GUESTS_LOCK:
+        vm = vms.VMS.slots[seat.vm]
+        found = host_tables.walk(vm.table, page)
+        if found.descriptor == 0:
+            return
+        leaf = host_tables.leaf_of(found, vm.table.wide)
+        if leaf.leaf.accessed:
+            filled = shadow.fill(vm.shadow, page, leaf)
+            near.remember(seat, vm, found, page)
+            if isinstance(filled, Err):
                 return
-            leaf = host_tables.leaf_of(found, vm.table.wide)
-            if leaf.leaf.accessed:
-                filled = shadow.fill(vm.shadow, page, leaf)
-                _remember(seat, vm, found, page)
-                if isinstance(filled, Err):
-                    return
 
 
 def syndrome_for(syndrome: Esr, shown: Shown) -> u64:

@@ -15,7 +15,9 @@ from typing import Final
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import ADDRESS_LIMIT, LAST_LEVEL, PAGE_SIZE, level_size
 from delphyne.el2.guest import vms
-from delphyne.el2.kvm import host_tables
+from delphyne.el2.kvm import host_tables, near, seats
+from delphyne.el2.kvm.host_tables import Walked
+from delphyne.el2.kvm.seats import SEATS
 from delphyne.el2.memory import flush, frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.lang import Domain, Ipa, apart, dsb, holds, ic_iallu, isb, tlbi_vmalle1, u64
@@ -47,7 +49,7 @@ def _look_again(index: u64, ipa: Ipa) -> None | Err:
     seen = shadow.look(vm.shadow, ipa)
     if seen is None:
         return None
-    found = host_tables.walk(vm.table, ipa)
+    found = _walk(index, ipa)
     if found.descriptor != 0:
         host = host_tables.leaf_of(found, vm.table.wide)
         within = ipa.raw & (level_size(host.level) - 1)
@@ -61,6 +63,17 @@ def _look_again(index: u64, ipa: Ipa) -> None | Err:
     if isinstance(dropped, Err):
         _work()
     return dropped
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _walk(index: u64, ipa: Ipa) -> Walked:
+    """What the host's table says of an address, by the shorter way where this CPU's guest is of that VM."""
+    vm = vms.VMS.slots[index]
+    seat = SEATS.mine()
+    if seat.address != seats.NOBODY and seat.vm == index and near.is_known(seat, vm, ipa):
+        return near.read(seat, vm, ipa)
+    return host_tables.walk(vm.table, ipa)
 
 
 @apart

@@ -122,7 +122,9 @@ def go_on(reading: Reading, checkpoints: Slice[u32], layout: Layout) -> bool | E
 def is_complete(layout: Layout) -> bool:
     """Whether the kernel has all that EL2 cannot do without, and asks nothing of it that it does not do: an older KVM has its EL2 code save the
     host's SIMD registers where the kernel's `arch.host_fpsimd_state` says, where newer ones have saved them before."""
-    return first_absent(layout) is None and offset(layout, Field.VCPU_HOST_FP) == ABSENT and _calls_are_complete(layout) and _registers_are_complete(layout)
+    if first_absent(layout) is not None or offset(layout, Field.VCPU_HOST_FP) != ABSENT:
+        return False
+    return _calls_are_complete(layout) and _registers_are_complete(layout)
 
 
 def first_absent(layout: Layout) -> Field | None:

@@ -118,14 +118,13 @@ def end_next() -> bool:
     """The host's kernel is another one by now, and this CPU the only one that is on: ends one of the VMs that the former had. True where none is
     left."""
     stand_up(SEATS.mine())
-    with frames.LOCK:
-        with GUESTS_LOCK:
-            for index in u64.range(vms.LIMIT):
-                if vms.VMS.slots[index].used:
-                    ended = end(index)
-                    if isinstance(ended, Err):
-                        _bury(ended)
-                    return False
+    with frames.LOCK, GUESTS_LOCK:
+        for index in u64.range(vms.LIMIT):
+            if vms.VMS.slots[index].used:
+                ended = end(index)
+                if isinstance(ended, Err):
+                    _bury(ended)
+                return False
     return True
 
 
