@@ -2,9 +2,9 @@
 """The kernel that a kexec leads to may keep things elsewhere, and number its calls otherwise, than the one before: it is looked at anew when it
 asks at which level it was booted.
 
-The VMs of the kernel before are forgotten first, one in each piece. Its image is the host's, and so is the CPU's time: the image is read as hostile memory (`kvm/btf.py`), and in pieces of bounded length. After each
-but the last the host executes the trapped instruction again, and takes its interrupts before, if it has not masked them; what it does in between
-can change what is read and nothing else.
+The VMs of the kernel before are forgotten first, one in each piece. Its image is the host's, and so is the CPU's time: the image is read as hostile
+memory (`kvm/btf.py`), and in pieces of bounded length. After each but the last the host executes the trapped instruction again, and takes its
+interrupts before, if it has not masked them; what it does in between can change what is read and nothing else.
 
 What was read replaces what all CPUs go by. That is done only while every other CPU is off, at the first piece and after the last one, and the
 firmware says so too; otherwise the kernel is not told that it was booted at EL2. So the CPU that reads is the only one that is here, and no lock is
