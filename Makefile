@@ -6,14 +6,15 @@
 #   DEBUG=1                 the debug image, for `run`, `gdb`, `build`: it shows on the console what the host provokes, and itself to its counters
 #   DEBUGGER=1              `run` waits for gdb before the first instruction, with the host's console here: `make gdb`, in another terminal, attaches
 #   GRAPHICS=1              a display by SPICE for `run`; where to look is printed
+#   GUEST=0                 `run` without a guest: the host's shell alone
 PYTHON ?= python3
 DELPHYNE := .venv/bin/delphyne
 KERNEL_OPTION := $(if $(BOOTIMG),--kernel $(BOOTIMG))
 DEBUG_OPTION := $(if $(filter-out 0,$(DEBUG)),--debug)
 HOST_OPTIONS := $(KERNEL_OPTION) $(if $(PLATFORM),--board $(PLATFORM)) $(DEBUG_OPTION)
-RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics)
+RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics) $(if $(filter 0,$(GUEST)),,$(if $(filter zcu102,$(PLATFORM)),,--guest))
 
-.PHONY: run test setup tools target-qemu hostimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
+.PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
 
 # First EL2 alone, with its self-tests, where nothing else was asked for; then a stock Debian kernel above it, and its shell.
 run: setup
@@ -28,6 +29,9 @@ setup tools target-qemu:
 
 hostimage: setup
 	@$(DELPHYNE) hostimage
+
+guestimage: setup
+	@$(DELPHYNE) guestimage
 
 build: setup
 	@$(DELPHYNE) build $(DEBUG_OPTION)

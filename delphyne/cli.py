@@ -64,6 +64,21 @@ Gic = Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)]
 Append = Annotated[str, typer.Option(help="More of the kernel's command line.")]
 
 
+class GuestGic(StrEnum):
+    """A guest's interrupt controller."""
+
+    host = "host"
+    v2 = "2"
+    v3 = "3"
+
+
+class Transport(StrEnum):
+    """A guest's virtio transport."""
+
+    mmio = "mmio"
+    pci = "pci"
+
+
 def _el2_files() -> list[Path]:
     return sorted((ROOT / "delphyne" / "el2").rglob("*.py"))
 
@@ -178,17 +193,26 @@ def run(
     graphics: Annotated[bool, typer.Option("--graphics", help="A display by SPICE, with a shell on it too.")] = False,
     gdb: Annotated[bool, typer.Option("--gdb", help="Wait for gdb at port 1234 before the first instruction: delphyne gdb attaches.")] = False,
     debug: Debug = False,
+    guest: Annotated[bool, typer.Option("--guest", help="Boot a guest under the host's KVM, in Debian's own QEMU, and enter it.")] = False,
+    guest_kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1, 6.12, a Debian package name, or its file.")] = "6.1",
+    guest_memory: Annotated[int, typer.Option(help="The guest's RAM in MiB.", min=64)] = 256,
+    guest_smp: Annotated[int, typer.Option(help="The guest's CPUs.", min=1)] = 2,
+    guest_gic: Annotated[GuestGic, typer.Option(help="The guest's interrupt controller; `host` takes the one that the host has.")] = GuestGic.host,
+    guest_transport: Annotated[Transport, typer.Option(help="How the guest finds its virtio devices.")] = Transport.mmio,
+    guest_append: Annotated[str, typer.Option(help="More of the guest kernel's command line.")] = "",
 ) -> None:
-    """Boot a stock Debian kernel above Delphyne and give its shell."""
+    """Boot a stock Debian kernel above Delphyne and give its shell, or with --guest that of a guest under its KVM."""
     from dataclasses import replace
 
     from delphyne.board.debugger import PORT
     from delphyne.board.host import interactive
+    from delphyne.board.vmm import Guest
 
     if graphics and board is not Board.virt:
         raise UserError("--graphics needs the board virt: the ZCU102 has no PCI in QEMU")
     host = replace(_host(kernel, board, cpu, smp, memory, gic, append), plain=plain, graphics=graphics)
-    raise typer.Exit(interactive(host, gdb_port=PORT if gdb else None, debug=debug))
+    inner = Guest(guest_kernel, guest_memory, guest_smp, gic=guest_gic.value, transport=guest_transport.value, arguments=guest_append)
+    raise typer.Exit(interactive(host, guest=inner if guest else None, gdb_port=PORT if gdb else None, debug=debug))
 
 
 @app.command()
@@ -231,7 +255,7 @@ def exits(
 def hostimage(
     flavours: Annotated[bool, typer.Option("--flavours", help="The rt and cloud kernels too, which the nightly tests boot.")] = False,
 ) -> None:
-    """Fetch from Debian, and build, all that hosts are booted with: kernels, userland, kexec, the hostile module. Kept in build/cache."""
+    """Fetch from Debian, and build, all that hosts and guests are booted with: kernels, userland, QEMU, kexec, modules. Kept in build/cache."""
     from delphyne.board import debian, host_programs, host_python, kmodule
     from delphyne.board.hostimage import build as build_userland
 
@@ -243,6 +267,15 @@ def hostimage(
     host_programs.files("kexec-tools", "sbin/kexec")
     host_python.files()
     typer.echo(os.path.relpath(build_userland()))
+    guestimage()
+
+
+@app.command()
+def guestimage() -> None:
+    """Fetch from Debian, and build, what guests are booted with: the host's disk with QEMU, kernels, userlands, and the guests' own disk."""
+    from delphyne.board import debian, vmm
+
+    typer.echo(os.path.relpath(vmm.build({line: debian.kernel(line) for line in debian.KERNELS})))
 
 
 @app.command()

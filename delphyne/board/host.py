@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from delphyne.board import bundle, debian, demo, hostimage, kernel_modules, qemu
+from delphyne.board import bundle, debian, demo, hostimage, kernel_modules, qemu, vmm
 from delphyne.compiler.back.image import Built
 
 KERNEL_AT = 0x5000_0000
@@ -35,7 +35,8 @@ DISPLAY_MODULES = ("virtio_pci", "virtio_gpu", "virtio_input")
 @dataclass(frozen=True, slots=True)
 class Host:
     """What to boot. `kernel` is a line such as "6.1" or "6.12-rt", a Debian package name, or a file; `arguments` are added to the command line;
-    `script` is run in place of the shell; `files` go into its initramfs."""
+    `script` is run in place of the shell; `files` go into its initramfs. A host with `guest_kernels` has the disk with QEMU and these kernels (as
+    `kernel`) for guests, and a network that reaches nothing but, by `forwards`, from a TCP port of this machine's loopback to one of the host."""
 
     kernel: str = "6.1"
     machine: qemu.Machine = field(default_factory=lambda: qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024))
@@ -44,6 +45,8 @@ class Host:
     files: tuple[tuple[str, bytes], ...] = ()
     plain: bool = False
     graphics: bool = False
+    guest_kernels: tuple[str, ...] = ()
+    forwards: tuple[tuple[int, int], ...] = ()
 
 
 def kernel_file(name: str) -> Path:
@@ -74,10 +77,11 @@ def _arguments(host: Host) -> str:
 def command(host: Host, image: Path) -> list[str]:
     """QEMU's command line; the serial port is on stdin and stdout. Fetches and builds what it needs."""
     kernel = kernel_file(host.kernel)
-    files = {**dict(host.files), **dict(kernel_modules.files(kernel, DISPLAY_MODULES if host.graphics else ()))}
+    display = kernel_modules.image_files(kernel, DISPLAY_MODULES) | {hostimage.SETUP: kernel_modules.LOAD.encode()} if host.graphics else {}
+    files = dict(host.files) | display | (vmm.host_files(kernel, DISPLAY_MODULES if host.graphics else ()) if host.guest_kernels else {})
     initrd = hostimage.build({} if host.script is None else {SCRIPT: host.script}, files=files)
     arguments = _arguments(host)
-    machine = replace(host.machine, extra=(*host.machine.extra, *(DISPLAY if host.graphics else ())))
+    machine = replace(host.machine, extra=(*_guest_devices(host), *host.machine.extra, *(DISPLAY if host.graphics else ())))
     if host.plain:
         loaded: tuple[str, ...] = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
         return qemu.command(kernel, replace(machine, extra=(*machine.extra, *loaded)))
@@ -88,6 +92,18 @@ def command(host: Host, image: Path) -> list[str]:
         "-device", f"guest-loader,addr={INITRD_AT:#x},initrd={initrd}",
     )
     return qemu.command(image, replace(machine, extra=(*machine.extra, *loaded)))
+
+
+def _guest_devices(host: Host) -> tuple[str, ...]:
+    """The disk that a host with guests has, its first, and its network."""
+    if not host.guest_kernels:
+        return ()
+    if host.machine.board != "virt":
+        raise qemu.BoardError(f"guests need a host on the board virt: {host.machine.board} has no disk that this can use")
+    tools = vmm.build({name: kernel_file(name) for name in host.guest_kernels})
+    ports = "".join(f",hostfwd=tcp:127.0.0.1:{near}-{vmm.HOST_ADDRESS}:{far}" for near, far in host.forwards)
+    drive = ("-drive", f"if=none,id=tools,file={tools},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=tools")
+    return (*drive, "-netdev", f"user,id=host,restrict=on{ports}", "-device", "virtio-net-pci,netdev=host,romfile=")
 
 
 def build(out: Path = BUILD, *, quiet: bool = False, debug: bool = False) -> Built:
@@ -108,6 +124,15 @@ ls -l /dev/kvm
 """What the host shows where nobody is there to type."""
 
 
+def with_guest(host: Host, guest: vmm.Guest, *, terminal: bool) -> Host:
+    """The host that starts `guest`: at a terminal one lands in the guest's console, without one the guest reports, then the host."""
+    host = replace(host, guest_kernels=(guest.kernel,))
+    if not terminal:
+        return replace(host, script=vmm.report_command(guest) + REPORT)
+    programs = (("bin/guest", vmm.console_command(guest).encode()), (hostimage.START, b"guest\n"))
+    return replace(host, files=(*host.files, *programs))
+
+
 def _unattended(host: Host) -> Host:
     """The host with something to do where nobody can type: without a terminal, and on the ZCU102, whose UART has no driver at work, since its clock
     comes from a firmware that QEMU has not. There the kernel's log is the way out, which its boot console shows."""
@@ -118,12 +143,12 @@ def _unattended(host: Host) -> Host:
     return host if sys.stdin.isatty() else replace(host, script=REPORT)
 
 
-def interactive(host: Host, *, gdb_port: int | None = None, debug: bool = False) -> int:
+def interactive(host: Host, *, guest: vmm.Guest | None = None, gdb_port: int | None = None, debug: bool = False) -> int:
     """Builds what is needed, says what it boots, and hands the terminal to the machine. QEMU's exit code.
 
     Where nobody can type the host shows REPORT and turns itself off."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    host = _unattended(host)
+    host = _unattended(host) if guest is None else with_guest(host, guest, terminal=sys.stdin.isatty())
     if gdb_port is not None:
         host = replace(host, arguments=f"nokaslr {host.arguments}".strip())
     if host.graphics:

@@ -1,55 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loadable modules of a Debian kernel for the host's initramfs: what a display needs, each after those that it depends on.
+"""Modules of Debian's arm64 kernels that an `/init` loads: the named ones and all they depend on, in the order in which they have to be loaded.
 
-Dependencies are read from the modules themselves (`depends=` in the section .modinfo); the package has no list of them before it is installed.
+Debian's package carries no `modules.dep` (that is made when it is installed), so dependencies are read out of the modules themselves: section
+`.modinfo`, entry `depends=` (kernel: scripts/mod/modpost.c). What a module asks for by name at run time (ext4: crc32c) is the caller's to name.
+Newer kernels ship modules as .ko.xz; they are unpacked here, where that is cheap, and not on the emulated machine.
 """
 
 from __future__ import annotations
 
 import io
 import lzma
+from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from delphyne.board.debian import PackageError
+
 FOLDER = "modules"
-"""Where in the initramfs they lie, named so that their order is that in which they are to be loaded."""
+"""Where an image keeps modules; the file ORDER in it names them, one a line, in the order of loading."""
 
 
-def files(kernel: Path, names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
-    """The modules `names` and all that they depend on, as (path in the image, content). Those that the kernel has built in, and all of a kernel
-    that was not unpacked from a package, are left out."""
-    known = {_name(path): path for path in kernel.parents[1].glob("lib/modules/*/kernel/**/*.ko*")} if names else {}
-    order: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module: its file's name without suffix, the unpacked ELF, and the names of those that come before it."""
+
+    name: str
+    data: bytes
+    needs: tuple[str, ...]
+
+
+def tree_of(vmlinuz: Path) -> Path:
+    """The folder with the modules of a kernel that lies as Debian packages it (boot/vmlinuz-VERSION)."""
+    tree = vmlinuz.parent.parent / "lib" / "modules" / vmlinuz.name.removeprefix("vmlinuz-")
+    if not tree.is_dir():
+        raise PackageError(f"{vmlinuz} has no modules beside it ({tree}): give a kernel of a Debian package")
+    return tree
+
+
+def _files(tree: Path) -> dict[str, Path]:
+    """Module name (with underscores) -> its file."""
+    return {path.name.split(".ko")[0].replace("-", "_"): path for path in tree.rglob("*.ko*")}
+
+
+def _read(path: Path) -> Module:
+    data = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    section = ELFFile(io.BytesIO(data)).get_section_by_name(".modinfo")
+    if section is None:
+        raise PackageError(f"{path} is no kernel module: it has no .modinfo")
+    entries = [entry.decode().partition("=") for entry in section.data().split(b"\0") if entry]
+    needs = [name for key, _, value in entries if key == "depends" for name in value.split(",") if name]
+    return Module(path.name.split(".ko")[0].replace("-", "_"), data, tuple(name.replace("-", "_") for name in needs))
+
+
+def closure(vmlinuz: Path, names: tuple[str, ...]) -> tuple[Module, ...]:
+    """The modules `names` of a kernel and what they need, dependencies first. A name that the kernel has built in is passed over; one
+    that it does not know at all raises PackageError."""
+    tree = tree_of(vmlinuz)
+    files = _files(tree)
+    inside = {Path(line).name.split(".ko")[0].replace("-", "_") for line in (tree / "modules.builtin").read_text().split()}
+    ordered: dict[str, Module] = {}
+
+    def add(name: str) -> None:
+        name = name.replace("-", "_")
+        if name in ordered or name in inside:
+            return
+        if name not in files:
+            raise PackageError(f"{vmlinuz.name} has no module {name}")
+        module = _read(files[name])
+        for needed in module.needs:
+            add(needed)
+        ordered[name] = module
+
     for name in names:
-        _add(_plain(name), known, order)
-    return tuple((f"{FOLDER}/{number:02}-{name}.ko", _content(known[name])) for number, name in enumerate(order))
+        add(name)
+    return tuple(ordered.values())
 
 
-def _plain(name: str) -> str:
-    """Modules are called with either of the two dashes."""
-    return name.replace("-", "_")
+def image_files(vmlinuz: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The modules as files of an image, with the list ORDER."""
+    modules = closure(vmlinuz, names)
+    files = {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
+    files[f"{FOLDER}/ORDER"] = "".join(f"{module.name}\n" for module in modules).encode()
+    return files
 
 
-def _name(path: Path) -> str:
-    return _plain(path.name.partition(".")[0])
-
-
-def _content(path: Path) -> bytes:
-    data = path.read_bytes()
-    return lzma.decompress(data) if path.suffix == ".xz" else data
-
-
-def _add(name: str, known: dict[str, Path], order: list[str]) -> None:
-    if name in order or name not in known:
-        return
-    for needed in _depends(_content(known[name])):
-        _add(needed, known, order)
-    order.append(name)
-
-
-def _depends(module: bytes) -> list[str]:
-    section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
-    entries = section.data().split(b"\0") if section is not None else []
-    named = [entry.removeprefix(b"depends=").decode() for entry in entries if entry.startswith(b"depends=")]
-    return [_plain(name) for line in named for name in line.split(",") if name]
+LOAD = f'while read -r module; do insmod "/{FOLDER}/$module.ko"; done < /{FOLDER}/ORDER\n'
+"""What an `/init` says to load them all."""

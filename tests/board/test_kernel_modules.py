@@ -29,18 +29,22 @@ def kernel(tmp_path: Path) -> Path:
     vmlinuz = tmp_path / "linux-image-1" / "boot" / "vmlinuz-1"
     vmlinuz.parent.mkdir()
     vmlinuz.touch()
+    (tmp_path / "linux-image-1" / "lib/modules/1/modules.builtin").write_text("kernel/drivers/built-in.ko\n")
     return vmlinuz
 
 
 def test_each_module_comes_after_what_it_needs_and_once(kernel: Path) -> None:
-    files = kernel_modules.files(kernel, ("top", "right", "built_in"))
-    assert [path for path, _ in files] == ["modules/00-base.ko", "modules/01-left_side.ko", "modules/02-right.ko", "modules/03-top.ko"]
-    assert all(content.startswith(b"\x7fELF") for _, content in files)
-    assert kernel_modules.files(kernel, ()) == ()
+    files = kernel_modules.image_files(kernel, ("top", "right", "built_in"))
+    assert files.pop("modules/ORDER") == b"base\nleft_side\nright\ntop\n"
+    assert sorted(files) == [f"modules/{name}.ko" for name in ("base", "left_side", "right", "top")]
+    assert all(content.startswith(b"\x7fELF") for content in files.values())
+    with pytest.raises(debian.PackageError, match="no module unheard_of"):
+        kernel_modules.image_files(kernel, ("unheard-of",))
 
 
 def test_a_kernel_that_is_only_a_file_has_no_modules(tmp_path: Path) -> None:
-    assert kernel_modules.files(tmp_path / "vmlinuz", ("virtio_gpu",)) == ()
+    with pytest.raises(debian.PackageError, match="has no modules beside it"):
+        kernel_modules.image_files(tmp_path / "boot" / "vmlinuz-1", ("virtio_gpu",))
 
 
 @pytest.mark.parametrize(

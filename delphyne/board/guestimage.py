@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest is booted with: a stock Debian arm64 kernel, a small userland as its initramfs, and a disk with a file system.
+
+The guest's `/init` loads the kernel's own virtio modules, mounts the disk, asks the network for an address, and gives a login shell on the console,
+or runs `/report.sh` and powers off where the kernel's command line says `delphyne.report`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from delphyne.board import disk, kernel_modules
+from delphyne.board.debian import CACHE
+from delphyne.board.userland import MOUNTS, initramfs
+
+MODULES = ("crc32c_generic", "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_balloon", "ext4")
+"""ext4 asks for crc32c by name, which no dependency says."""
+
+DHCP = """#!/bin/sh
+case "$1" in
+bound|renew)
+    ip addr add "$ip/24" dev "$interface"
+    [ -z "$router" ] || ip route add default via "$router"
+    ;;
+esac
+"""
+"""What udhcpc runs when it has an answer."""
+
+SELF_CHECK = """#!/bin/sh
+# self-check FILES KIB ROUNDS: fills FILES files of KIB KiB in memory with patterns, then ROUNDS times writes one of them anew and compares the
+# checksum of all. Every second file repeats its neighbour's pattern, so that there are equal pages to merge. Prints `bad` for each mismatch.
+files=$1 kib=$2 rounds=$3 bad=0
+place=/tmp/self-check
+mkdir -p $place
+pattern() { yes "pattern $1 of the guest's own memory check" | head -c $((kib * 1024)); }
+sum() { md5sum < $place/$1 | cut -d' ' -f1; }
+write() { pattern $2 > $place/$1; pattern $2 | md5sum | cut -d' ' -f1 > $place/$1.sum; }
+i=0
+while [ $i -lt $files ]; do write $i $((i / 2)); i=$((i + 1)); done
+round=0
+while [ $round -lt $rounds ]; do
+    write $((round % files)) $((1000 + round))
+    i=0
+    while [ $i -lt $files ]; do
+        if [ "$(sum $i)" != "$(cat $place/$i.sum)" ]; then
+            echo "bad: round $round file $i"
+            bad=$((bad + 1))
+        fi
+        i=$((i + 1))
+    done
+    round=$((round + 1))
+done
+rm -r $place
+echo "self-check: $rounds rounds of $files files of $kib KiB, $bad bad"
+[ $bad = 0 ]
+"""
+
+REPORT = """uname -a
+echo "CPUs: $(nproc)"
+head -n 1 /proc/meminfo
+grep ' /mnt ' /proc/mounts
+cat /mnt/hello
+ip -4 -o addr show eth0
+ping -c 1 -W 10 10.0.2.2 | grep transmitted
+self-check 4 256 2
+"""
+"""What a guest shows where nobody is there to type."""
+
+INIT = f"""{MOUNTS}hostname guest
+{kernel_modules.LOAD}mount -o ro /dev/vda /mnt
+ip link set lo up
+if ip link set eth0 up 2>/dev/null; then
+    udhcpc -i eth0 -q -n -s /dhcp.sh >/dev/null 2>&1 || echo 'the network gave no address'
+fi
+if grep -q delphyne.report /proc/cmdline; then
+    sh /report.sh
+    poweroff -f
+fi
+echo "Debian's kernel $(uname -r) as a guest of KVM, $(nproc) CPUs. \\`poweroff -f\\` ends it."
+while true; do setsid -c sh -l; done
+"""
+
+DISK_FILES = {"hello": b"hello from the guest's disk\n", "many": bytes(range(256)) * 4096}
+"""`many` is 1 MiB to be read and summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A kernel and its initramfs."""
+
+    kernel: Path
+    initrd: Path
+
+
+def build(kernel: Path, *, folder: Path = CACHE) -> Image:
+    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package)."""
+    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": REPORT.encode()}
+    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES), folder=folder))
+
+
+def build_disk(*, folder: Path = CACHE) -> Path:
+    """The guest's disk, as a raw image with an ext2 file system and 1 MiB free."""
+    return disk.build("guest", DISK_FILES, free=1 << 20, folder=folder)
