@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disk images with an ext2 file system, made without root by `mke2fs -d` (package e2fsprogs, part of every Debian installation).
 
-The same content gives the same file, and is made once: the file is named after it.
+What has the same content is made once: the file is named after it. (Its bytes are not the same elsewhere: mke2fs writes the time.)
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ PACKAGE = "e2fsprogs"
 BLOCK = 4096
 _SLACK = 2 << 20
 """Bytes for the file system's own tables beyond what files take."""
-_IDENTITY = "00000000-0000-4000-8000-000000000001"
-"""UUID and hash seed: fixed, so that the same content gives the same bytes."""
 
 
 def _program() -> str:
@@ -50,7 +48,7 @@ def build(name: str, files: dict[str, bytes], *, free: int = 0, folder: Path = C
             (tree / path).chmod(0o755)
         size = sum(-(-len(data) // BLOCK) * BLOCK + BLOCK for data in files.values()) + free + _SLACK
         size += size // 64  # inode tables, bitmaps, indirect blocks
-        settings = ("-q", "-F", "-t", "ext2", "-b", str(BLOCK), "-m", "0", "-U", _IDENTITY, "-E", f"hash_seed={_IDENTITY},root_owner=0:0")
+        settings = ("-q", "-F", "-t", "ext2", "-b", str(BLOCK), "-m", "0", "-E", "root_owner=0:0")
         command = [_program(), *settings, "-d", str(tree), str(partial), f"{size // 1024}k"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -31,11 +31,15 @@ SELF_CHECK = """#!/bin/sh
 # self-check FILES KIB ROUNDS: fills FILES files of KIB KiB in memory with patterns, then ROUNDS times writes one of them anew and compares the
 # checksum of all. Every second file repeats its neighbour's pattern, so that there are equal pages to merge. Prints `bad` for each mismatch.
 files=$1 kib=$2 rounds=$3 bad=0
-place=/tmp/self-check
-mkdir -p $place
-pattern() { yes "pattern $1 of the guest's own memory check" | head -c $((kib * 1024)); }
-sum() { md5sum < $place/$1 | cut -d' ' -f1; }
-write() { pattern $2 > $place/$1; pattern $2 | md5sum | cut -d' ' -f1 > $place/$1.sum; }
+place=/tmp/self-check.$$
+mkdir $place
+pattern() {
+    awk -v number="$1" -v lines=$((kib * 8)) 'BEGIN { for (i = 0; i < lines; i++) printf "%09d%-118d\\n", number, i }'
+}
+write() {
+    pattern $2 > $place/$1
+    pattern $2 | md5sum > $place/$1.sum
+}
 i=0
 while [ $i -lt $files ]; do write $i $((i / 2)); i=$((i + 1)); done
 round=0
@@ -43,7 +47,7 @@ while [ $round -lt $rounds ]; do
     write $((round % files)) $((1000 + round))
     i=0
     while [ $i -lt $files ]; do
-        if [ "$(sum $i)" != "$(cat $place/$i.sum)" ]; then
+        if [ "$(md5sum < $place/$i)" != "$(cat $place/$i.sum)" ]; then
             echo "bad: round $round file $i"
             bad=$((bad + 1))
         fi
