@@ -29,7 +29,7 @@ esac
 
 SELF_CHECK = """#!/bin/sh
 # self-check FILES KIB ROUNDS: fills FILES files of KIB KiB in memory with patterns, then ROUNDS times writes one of them anew and compares the
-# checksum of all. Every second file repeats its neighbour's pattern, so that there are equal pages to merge. Prints `bad` for each mismatch.
+# checksum of all. Every second file repeats its neighbour's pattern, so that there are equal pages to merge. Prints what is bad.
 files=$1 kib=$2 rounds=$3 bad=0
 place=/tmp/self-check.$$
 mkdir $place
@@ -38,25 +38,22 @@ pattern() {
 }
 write() {
     pattern $2 > $place/$1
-    pattern $2 | md5sum > $place/$1.sum
+    echo "$(pattern $2 | md5sum | cut -d' ' -f1)  $place/$1" > $place/$1.sum
 }
 i=0
 while [ $i -lt $files ]; do write $i $((i / 2)); i=$((i + 1)); done
 round=0
 while [ $round -lt $rounds ]; do
     write $((round % files)) $((1000 + round))
-    i=0
-    while [ $i -lt $files ]; do
-        if [ "$(md5sum < $place/$i)" != "$(cat $place/$i.sum)" ]; then
-            echo "bad: round $round file $i"
-            bad=$((bad + 1))
-        fi
-        i=$((i + 1))
-    done
+    found=$(cat $place/*.sum | md5sum -c 2>/dev/null | grep FAILED)
+    if [ -n "$found" ]; then
+        echo "bad in round $round: $found"
+        bad=$((bad + 1))
+    fi
     round=$((round + 1))
 done
 rm -r $place
-echo "self-check: $rounds rounds of $files files of $kib KiB, $bad bad"
+echo "self-check: $files files of $kib KiB, $rounds rounds, $bad bad"
 [ $bad = 0 ]
 """
 

@@ -112,12 +112,12 @@ def test_the_self_check_finds_a_bad_byte(tmp_path: Path) -> None:
     """As a guest runs it, but by this machine's shell: sound memory passes, and a checksum that does not fit is found."""
     script = guestimage.SELF_CHECK.replace("/tmp/", f"{tmp_path}/")
     sound = subprocess.run(["sh", "-s", "4", "8", "3"], input=script, text=True, capture_output=True, check=False)
-    assert sound.stdout == "self-check: 3 rounds of 4 files of 8 KiB, 0 bad\n", sound.stderr
+    assert sound.stdout == "self-check: 4 files of 8 KiB, 3 rounds, 0 bad\n", sound.stderr
     assert sound.returncode == 0
     damaged = script.replace("round=0\n", "round=0\nprintf x >> $place/3\n", 1)
     found = subprocess.run(["sh", "-s", "4", "8", "3"], input=damaged, text=True, capture_output=True, check=False)
     assert found.returncode == 1
-    assert found.stdout.count("bad: ") == 3
+    assert found.stdout.count("bad in round ") == 3
 
 
 def test_guests_need_a_board_with_a_disk() -> None:

@@ -111,7 +111,7 @@ class RunningGuest:
 
     def qmp(self, command: str, **arguments: object) -> object:
         """QEMU's answer to a command of its monitor; an error raises."""
-        return self.monitor.cmd(command.replace("_", "-"), **arguments)
+        return self.monitor.cmd(command, **arguments)
 
     def boot(self, timeout: float = BOOT) -> None:
         """Let the stopped machine run, to its login shell."""

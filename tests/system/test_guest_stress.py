@@ -29,6 +29,9 @@ GROUP = f"{GROUPS}/guest"
 """The control group in which its QEMU runs, so that its memory alone is reclaimed."""
 SWAP = 512
 """MiB of each swap device."""
+PROCESSOR = "neoverse-n1"
+"""The host's. Not a Cortex-A57 or A72: when one of these comes back online, stock kernels add to its slot of KVM's vectors once more (arch/arm64/
+kernel/proton-pack.c, spectre_v3a_enable_mitigation), and plain KVM's next entry of a guest there has vectors at a wild address."""
 
 
 def _counter(host: HostSession, name: str) -> int:
@@ -75,9 +78,9 @@ def compaction(host: HostSession, guest: RunningGuest, times: int) -> None:
 
 
 def balloon(host: HostSession, guest: RunningGuest, times: int) -> None:
-    """Down to two thirds and up again."""
+    """32 MiB go to the host, page by page, and come back."""
     for _ in range(times):
-        for wanted in (MEMORY * 2 // 3, MEMORY):
+        for wanted in (MEMORY - 32, MEMORY):
             guest.qmp("balloon", value=wanted << 20)
             end = time.monotonic() + 120
             while abs(guest.qmp("query-balloon")["actual"] - (wanted << 20)) > 1 << 20:
@@ -138,14 +141,17 @@ def _stress(image: Path, tmp_path: Path, way: str, kernel: str, times: int) -> N
     with swap.open("wb") as file:
         file.truncate(SWAP << 20)
     disk = ("-drive", f"if=none,id=swap,file={swap},format=raw,cache=unsafe", "-device", "virtio-blk-pci,drive=swap")
-    with session(Host(kernel=kernel, machine=replace(machine(memory=1024), extra=disk), plain=way == "plain"), image) as host:
+    with session(Host(kernel=kernel, machine=replace(machine(PROCESSOR, memory=1024), extra=disk), plain=way == "plain"), image) as host:
         host.run(f"mount -t cgroup2 cgroup2 {GROUPS}; echo +memory > {GROUPS}/cgroup.subtree_control; mkdir {GROUP}; echo $$ > {GROUP}/cgroup.procs")
         guest = host.boot_guest(Guest(kernel, MEMORY, extra=("-device", "virtio-balloon-device")))
         host.run(f"echo $$ > {GROUPS}/cgroup.procs")
         for disturb in DISTURBANCES:
-            work = guest.shell.start(f"self-check 8 512 {times}")
+            begun = time.monotonic()
+            work = guest.shell.start(f"self-check 8 256 {2 * times}")
             disturb(host, guest, times)
+            disturbed = time.monotonic()
             said = guest.shell.finish(work, 600.0, check=False)
+            print(f"{disturb.__name__}: {disturbed - begun:.0f} s, the check ended {time.monotonic() - disturbed:.0f} s later")
             assert said.endswith(" 0 bad"), f"{disturb.__name__}: {said}"
         _guest_cpus(guest, times)
         assert guest.shell.trouble() == []
@@ -156,7 +162,7 @@ def _stress(image: Path, tmp_path: Path, way: str, kernel: str, times: int) -> N
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
 def test_no_bad_byte(image: Path, tmp_path: Path, way: str, kernel: str) -> None:
-    _stress(image, tmp_path, way, kernel, times=4)
+    _stress(image, tmp_path, way, kernel, times=3)
 
 
 @pytest.mark.slow
