@@ -78,9 +78,9 @@ def compaction(host: HostSession, guest: RunningGuest, times: int) -> None:
 
 
 def balloon(host: HostSession, guest: RunningGuest, times: int) -> None:
-    """32 MiB go to the host, page by page, and come back."""
+    """8 MiB go to the host, page by page, and come back."""
     for _ in range(times):
-        for wanted in (MEMORY - 32, MEMORY):
+        for wanted in (MEMORY - 8, MEMORY):
             guest.qmp("balloon", value=wanted << 20)
             end = time.monotonic() + 120
             while abs(guest.qmp("query-balloon")["actual"] - (wanted << 20)) > 1 << 20:
