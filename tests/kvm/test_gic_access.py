@@ -205,3 +205,187 @@ def test_active_priorities_are_there_as_far_as_the_cpu_has_them(preemption: int,
                 assert write(AP[group][number], 0x5_0000_0010 + number) == (number < count)
                 assert read(AP[group][number]) == (0x10 + number if number < count else None)
                 assert (f"ICH_AP{group}R{number}_EL2" in machine.cpu.registers) == (number < count), "the others are undefined for EL2 too"
+
+
+def test_list_registers_beyond_those_in_use_are_left_alone() -> None:
+    with a_machine([held(40, 0xA0), held(41, 0x80)]):
+        assert read(HPPIR[1], used=1) == 40
+        assert read(HPPIR[1], used=0) == SPURIOUS
+        assert read(HPPIR[1], used=2**64 - 1) == 41
+    with a_machine([held(40, 0xA0), held(41, 0x80)], configuration=vtr(registers=1)):
+        assert read(HPPIR[1], used=16) == 40
+
+
+def test_only_the_interface_is_served() -> None:
+    """Every register, both directions: what is not served changes nothing."""
+    with a_machine([held(40, 0xA0)]) as machine:
+        before = dict(machine.cpu.registers)
+        for crn in range(16):
+            for crm in range(16):
+                for op2 in range(8):
+                    register = (crn, crm, op2)
+                    if register not in SERVED_READS and register not in (AP[0][0], AP[1][0]):
+                        assert read(register) is None, register
+                    if register not in SERVED_WRITES and register not in (AP[0][0], AP[1][0]):
+                        assert not write(register, 2**64 - 1), register
+        for op0, op1 in ((2, 0), (3, 1), (3, 4), (1, 0)):
+            for read_it in (False, True):
+                iss = iss_of(PMR, read_it).replace(op0=u8(op0), op1=u8(op1))
+                assert not gic_access.perform(iss, u64(16), u64(0)).served
+                assert not gic_access.perform(iss_of(AP[0][0], read_it).replace(op0=u8(op0), op1=u8(op1)), u64(16), u64(0)).served
+        assert machine.cpu.registers == before
+
+
+def test_cp15_accesses_are_those_of_the_mapped_register() -> None:
+    """MRC p15, 0, Rt, c12, c12, 0 is ICC_IAR1; the condition lies where op0 does."""
+    for condition in (0, 0xE, 0x1F):
+        iss = gic_access.from_cp15(u32(condition << 20 & 0x1FF_FFFF | 12 << 10 | 12 << 1 | 9 << 5 | 1))
+        assert iss == iss_of(IAR[1], True).replace(rt=u8(9))
+    with a_machine([held(40, 0xA0)]):
+        assert gic_access.perform(iss, u64(16), u64(0)) == gic_access.Access(True, u64(40))
+
+
+# --- the whole interface against a second one --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Interface:
+    """The interface by the architecture's rules: `active` are (priority, group) that count for preemption."""
+
+    lrs: list[list[int]]
+    """[vINTID, priority, group, pending, active]"""
+    bits: int
+    enabled: list[bool] = field(default_factory=lambda: [False, False])
+    mask: int = 0
+    point: list[int] = field(default_factory=lambda: [0, 0])
+    common: bool = False
+    split: bool = False
+    active: set[tuple[int, int]] = field(default_factory=set)
+    count: int = 0
+
+    def prefix(self, priority: int, group: int) -> int:
+        drop = self.point[1] if group and not self.common else self.point[0] + 1
+        return priority >> drop << drop
+
+    def best(self) -> list[int] | None:
+        ready = [lr for lr in self.lrs if lr[3] and not lr[4] and self.enabled[lr[2]] and lr[1] < 0xFF]
+        return min(ready, key=lambda lr: lr[1]) if ready else None
+
+    def running(self) -> int:
+        return min((priority for priority, _ in self.active), default=0xFF)
+
+    def iar(self, group: int) -> int:
+        lr = self.best()
+        if lr is None or lr[2] != group or lr[1] >= self.mask or self.prefix(lr[1], group) >= self.running():
+            return SPURIOUS
+        lr[3] = 0
+        if lr[0] not in range(1020, 1024):
+            lr[4] = 1
+            self.active.add((self.prefix(lr[1], group), group))
+        return lr[0]
+
+    def hppir(self, group: int) -> int:
+        lr = self.best()
+        return lr[0] if lr is not None and lr[2] == group else SPURIOUS
+
+    def eoir(self, group: int, intid: int) -> None:
+        if intid in range(1020, 1024) or not self.active:
+            return
+        top = min(self.active, key=lambda pair: (pair[0], -pair[1]))
+        self.active.remove(top)
+        found = next((lr for lr in self.lrs if lr[4] and lr[0] == intid), None)
+        if found is None:
+            self.count += intid < 8192
+        elif (not self.split or intid >= 8192) and found[2] == group and self.prefix(found[1], group) == top[0]:
+            found[4] = 0
+
+    def dir(self, intid: int) -> None:
+        if not self.split or intid >= 8192 or intid in range(1020, 1024):
+            return
+        found = next((lr for lr in self.lrs if lr[4] and lr[0] == intid), None)
+        if found is None:
+            self.count += 1
+        else:
+            found[4] = 0
+
+
+INTIDS = [27, 40, 41, 8192, 8193, 1021, 1023]
+intids = st.sampled_from(INTIDS)
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["iar", "hppir", "rpr", "pend"]), st.integers(0, 1), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["eoir", "dir"]), st.integers(0, 1), intids),
+        st.tuples(st.sampled_from(["pmr", "bpr", "ctlr", "enable"]), st.integers(0, 1), st.integers(0, 0xFF)),
+    ),
+    max_size=30,
+)
+list_registers = st.lists(st.tuples(intids, st.integers(0, 31), st.integers(0, 1), st.integers(0, 1)), min_size=4, max_size=4)
+
+
+@given(list_registers, st.integers(5, 7), operations)
+@settings(max_examples=300, deadline=None)
+def test_both_interfaces_agree_after_any_accesses(lrs: list[tuple[int, int, int, int]], bits: int, steps: list[tuple[str, int, int]]) -> None:
+    other = Interface([[intid, priority << 3, group, pending, 0] for intid, priority, group, pending in lrs], bits)
+    least = 8 - bits
+    state = vmcr(flags=0, mask=0, bpr0=least - 1, bpr1=least)
+    other.point = [least - 1, least]
+    first = [held(lr[0], lr[1], PENDING if lr[3] else 0, lr[2]) for lr in other.lrs]
+    with a_machine(first, state, vtr(preemption=bits)) as machine:
+        for name, group, x in steps:
+            if name == "iar":
+                assert read(IAR[group]) == other.iar(group)
+            elif name == "hppir":
+                assert read(HPPIR[group]) == other.hppir(group)
+            elif name == "rpr":
+                assert read(RPR) == other.running()
+            elif name == "pend":
+                other.lrs[x][3] = 1
+                machine.write_register(f"ICH_LR{x}_EL2", machine.read_register(f"ICH_LR{x}_EL2") | PENDING)
+            elif name == "eoir":
+                assert write(EOIR[group], x)
+                other.eoir(group, x)
+            elif name == "dir":
+                assert write(DIR, x)
+                other.dir(x)
+            elif name == "pmr":
+                assert write(PMR, x)
+                other.mask = x
+            elif name == "bpr":
+                assert write(BPR[group], x)
+                if not (group and other.common):
+                    other.point[group] = max(x & 7, least - 1 + group)
+            elif name == "ctlr":
+                assert write(CTLR, x)
+                other.common, other.split = bool(x & 1), bool(x & 2)
+            else:
+                assert write((IGRPEN0, IGRPEN1)[group], x)
+                other.enabled[group] = bool(x & 1)
+        wanted = [held(lr[0], lr[1], (PENDING if lr[3] else 0) | (ACTIVE if lr[4] else 0), lr[2]) for lr in other.lrs]
+        assert [machine.read_register(f"ICH_LR{n}_EL2") for n in range(4)] == wanted
+        assert machine.read_register("ICH_HCR_EL2") >> 27 == other.count % 32
+
+
+anything = st.integers(0, 2**64 - 1)
+registers = st.one_of(st.sampled_from(sorted(SERVED_READS | SERVED_WRITES | set(AP[0]) | set(AP[1]))), st.tuples(*[st.integers(0, 7)] * 3))
+
+
+@given(anything, st.lists(anything, max_size=16), anything, anything, st.lists(st.tuples(registers, st.booleans(), anything), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_no_number_reaches_a_trap(
+    used: int, lrs: list[int], state: int, configuration: int, steps: list[tuple[tuple[int, int, int], bool, int]]
+) -> None:
+    """Whatever a guest writes, a host has put into the list registers, and a processor says of itself."""
+    with a_machine(lrs, state, configuration) as machine:
+        for name in ("ICH_AP0R0_EL2", "ICH_AP1R0_EL2", "ICH_HCR_EL2"):
+            machine.write_register(name, state >> 7)
+        for register, is_read, x in steps:
+            answer = gic_access.perform(iss_of(register, is_read), u64(used), u64(x))
+            assert int(answer.x) < 2**32
+
+
+@given(anything, anything, anything)
+@settings(max_examples=200, deadline=None)
+def test_no_syndrome_reaches_a_trap(raw: int, x: int, used: int) -> None:
+    with a_machine([held(40, 0xA0)]):
+        gic_access.perform(SystemIss.of(u64(raw)), u64(used), u64(x))
+        gic_access.perform(gic_access.from_cp15(u32(raw & 0xFFFF_FFFF)), u64(used), u64(x))
