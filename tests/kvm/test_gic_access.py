@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from delphyne.el2.arch.el1 import SystemIss
 from delphyne.el2.kvm import gic_access
-from delphyne.lang import Array, u8, u32, u64
+from delphyne.lang import u8, u32, u64
 from delphyne.lang.machine import Machine
 
 SPURIOUS = 1023
