@@ -391,6 +391,7 @@ def bench_kvm(
     kinds: Annotated[list[str] | None, typer.Argument(help="Kinds of exit; all where none is given.")] = None,
     kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
     cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    functions: Annotated[bool, typer.Option("--functions", help="Also show which functions of EL2 took how much.")] = False,
     json: Json = False,
 ) -> None:
     """Exact instruction counts of each kind of exit under KVM, above Delphyne against the same kernel alone."""
@@ -399,7 +400,7 @@ def bench_kvm(
     unknown = sorted(set(kinds or ()) - set(kvm.KINDS))
     if unknown:
         raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(kvm.KINDS)}")
-    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json) else 1)
+    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, functions=functions) else 1)
 
 
 @app.command("test")

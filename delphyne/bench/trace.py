@@ -17,6 +17,7 @@ maintenance operation.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
@@ -43,6 +44,8 @@ class Window:
     broadcasts: int = 0
     cache: int = 0
     longest: int = 0
+    el2_places: Counter[int] = field(default_factory=Counter)
+    """How often each instruction of EL2 ran, by its address."""
 
     @property
     def counted(self) -> int:
@@ -158,6 +161,8 @@ class Reader:
         elif window is not None:
             window.instructions[place.level] += 1
             window.longest = max(window.longest, stay)
+            if place.level is EL2:
+                window.el2_places[place.pc] += 1
             if place.level in (HOST, EL2):
                 window.broadcasts += place.pc in self._broadcasts
                 window.cache += place.pc in self._cache
