@@ -400,7 +400,7 @@ def bench_kvm(
     unknown = sorted(set(kinds or ()) - set(kvm.KINDS))
     if unknown:
         raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(kvm.KINDS)}")
-    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, functions=functions) else 1)
+    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, by_function=functions) else 1)
 
 
 @app.command("test")

@@ -15,18 +15,13 @@ from __future__ import annotations
 import json as json_module
 import math
 import tempfile
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 from rich.console import Console
 from rich.table import Table
 
-from delphyne.bench import exec_log, trace
+from delphyne.bench import exec_log, functions, trace
 from delphyne.board import bare_guest, host, qemu
 from delphyne.board.guest import build as guest_build
 
@@ -47,26 +42,6 @@ PARTS = {"refill-4k": 8}
 """Kinds whose marks enclose more than one of what they are named after."""
 TIMES, WARM = 10, 4
 MEAN_LIMIT, KIND_LIMIT = 1.00, 1.05
-
-
-class Functions:
-    """Delphyne's functions by address, as it runs on QEMU's `virt`."""
-
-    def __init__(self, elf: Path) -> None:
-        with elf.open("rb") as stream:
-            table = ELFFile(stream).get_section_by_name(".symtab")
-            assert isinstance(table, SymbolTableSection)
-            named = {item["st_value"] + qemu.VIRT_IMAGE_BASE: item.name for item in table.iter_symbols() if item["st_info"]["type"] == "STT_FUNC"}
-        self._starts = sorted(named)
-        self._names = [named[start] for start in self._starts]
-
-    def counts(self, places: Mapping[int, int]) -> dict[str, int]:
-        """Instructions by function, most first."""
-        found: Counter[str] = Counter()
-        for pc, count in places.items():
-            at = bisect_right(self._starts, pc) - 1
-            found[self._names[at] if at >= 0 else hex(pc)] += count
-        return dict(found.most_common())
 
 
 class Side(TypedDict):
@@ -96,8 +71,9 @@ class Row(TypedDict):
     alone: Side
 
 
-def side(windows: list[trace.Window], parts: int = 1, functions: Functions | None = None) -> Side:
-    """What a kind's windows come to, the first WARM left out; with `functions`, what ran at EL2 by name, from the window in the middle."""
+def side(windows: list[trace.Window], parts: int = 1, elf: Path | None = None) -> Side:
+    """What a kind's windows come to, the first WARM left out; with Delphyne's ELF file, what ran at EL2 by function, from the
+    window in the middle."""
     counted = windows[WARM:]
     typical = sorted(counted, key=lambda window: window.counted)[len(counted) // 2]
     found = trace.middle(counted)
@@ -108,7 +84,7 @@ def side(windows: list[trace.Window], parts: int = 1, functions: Functions | Non
         "broadcasts": found.broadcasts / parts,
         "cache": found.cache / parts,
         "longest_stay": max(window.longest for window in counted),
-        "functions": {} if functions is None else {name: count / parts for name, count in functions.counts(typical.el2_places).items()},
+        "functions": {} if elf is None else {name: count / parts for name, count in functions.counts(elf, typical.el2_places).items()},
     }
 
 
@@ -136,14 +112,14 @@ def measured_host(kernel: str, cpu: str, *, plain: bool, cpus: int = 2) -> host.
 
 
 def measure_side(
-    of: host.Host, image: Path, guest: guest_build.Guest, kinds: list[str], functions: Functions | None = None
+    of: host.Host, image: Path, guest: guest_build.Guest, kinds: list[str], elf: Path | None = None
 ) -> dict[tuple[str, bool], Side]:
     """Each kind's figures without and with SIMD. Raises BoardError, TraceError."""
     order = [(kind, simd) for simd in (False, True) for kind in kinds]
     windows = exec_log.of_guest(of, image, guest, bare_guest.words(kinds, TIMES)).reader.windows
     if len(windows) != len(order) * TIMES:
         raise trace.TraceError(f"the log holds {len(windows)} marked stretches where there should be {len(order) * TIMES}")
-    return {key: side(windows[at * TIMES : (at + 1) * TIMES], PARTS.get(key[0], 1), functions) for at, key in enumerate(order)}
+    return {key: side(windows[at * TIMES : (at + 1) * TIMES], PARTS.get(key[0], 1), elf) for at, key in enumerate(order)}
 
 
 def measure(folder: Path, kernel: str, cpu: str, kinds: list[str], console: Console) -> list[Row]:
@@ -154,7 +130,7 @@ def measure(folder: Path, kernel: str, cpu: str, kinds: list[str], console: Cons
     with console.status(f"plain KVM of {kernel} on {cpu}: a minute or two"):
         alone = measure_side(measured_host(kernel, cpu, plain=True), image, guest, kinds)
     with console.status(f"{kernel} above Delphyne on {cpu}: a minute or two"):
-        above = measure_side(measured_host(kernel, cpu, plain=False), image, guest, kinds, Functions(built.elf))
+        above = measure_side(measured_host(kernel, cpu, plain=False), image, guest, kinds, built.elf)
     return [row(KINDS[kind], simd, above[kind, simd], alone[kind, simd]) for kind, simd in alone]
 
 
@@ -193,7 +169,7 @@ def show(rows: list[Row], kernel: str, cpu: str) -> None:
     Console(highlight=False, width=150).print(table)
 
 
-def show_functions(rows: list[Row], most: int = 12) -> None:
+def show_functions(rows: list[Row], most: int = 25) -> None:
     """For each kind, the functions of EL2 that took most instructions."""
     console = Console(highlight=False, width=150)
     for found in rows:
@@ -203,7 +179,7 @@ def show_functions(rows: list[Row], most: int = 12) -> None:
             console.print(f"  {count:8.1f}  {name}")
 
 
-def run(kernel: str = "6.1", cpu: str = "cortex-a57", kinds: list[str] | None = None, *, json: bool = False, functions: bool = False) -> bool:
+def run(kernel: str = "6.1", cpu: str = "cortex-a57", kinds: list[str] | None = None, *, json: bool = False, by_function: bool = False) -> bool:
     """Measure and print; whether all limits hold."""
     with tempfile.TemporaryDirectory(prefix="delphyne-bench-") as name:
         rows = measure(Path(name), kernel, cpu, kinds or list(KINDS), Console(stderr=True, quiet=json))
@@ -211,6 +187,6 @@ def run(kernel: str = "6.1", cpu: str = "cortex-a57", kinds: list[str] | None = 
         print(json_module.dumps(as_json(rows, kernel, cpu), indent=2))
     else:
         show(rows, kernel, cpu)
-        if functions:
+        if by_function:
             show_functions(rows)
     return all(found["ok"] for found in rows) and geometric_mean(rows, simd=False) <= MEAN_LIMIT
