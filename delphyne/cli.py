@@ -403,6 +403,22 @@ def bench_kvm(
     raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, by_function=functions) else 1)
 
 
+@bench_app.command("stays")
+def bench_stays(
+    script: Annotated[Path | None, typer.Option(help="A shell script for the host; the bare guest's exits where none is given.")] = None,
+    times: Annotated[int, typer.Option(help="How often each kind of exit.", min=1, max=128)] = 64,
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    json: Json = False,
+) -> None:
+    """Say how many instructions a CPU stays at EL2, interrupts masked, at most, and in which functions."""
+    from delphyne.bench import stays
+
+    if script is not None and not script.is_file():
+        raise UserError(f"{script}: no such file")
+    raise typer.Exit(0 if stays.run(kernel, cpu, script=script, times=times, json=json) else 1)
+
+
 @app.command("test")
 def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everything, for hours.")] = False) -> None:
     """Run the rings of tests, the quick ones first."""

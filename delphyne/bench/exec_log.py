@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boots a host whose QEMU logs every instruction from the bare guest's first command on, and reads the log as it is written.
+"""Boots a host whose QEMU logs what it executes from a certain moment on, and reads the log as it is written.
 
-Up to there the host runs at full speed. Then the small monitor waits for a line on the serial port, QEMU's own monitor is told to execute one
-instruction at a time and to log each (to a pipe: nothing is kept), and the line is sent. The end is the small monitor's last line.
+Up to there the host runs at full speed. Then something on it says that it is ready and waits for a line on the serial port, QEMU's own monitor is
+told what to log (to a pipe: nothing is kept), and the line is sent. The end is another text on the serial port.
 
 Threads: one follows the console, one reads the log; the caller's waits for what the console says.
 """
@@ -13,10 +13,11 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from delphyne.bench import trace
 from delphyne.board import bare_guest, host, qmp
@@ -26,6 +27,21 @@ from delphyne.client.bare_guest import READY
 
 BOOT_LIMIT, LIMIT = 120.0, 900.0
 """Seconds until the guest may begin, and until it must have ended."""
+
+
+BLOCKS = ("log in_asm,exec,nochain",)
+INSTRUCTIONS = ("singlestep on", *BLOCKS)
+"""For `follow`: a line for each translated block, or for each instruction."""
+
+
+class Reader(Protocol):
+    """Who makes something of a log."""
+
+    def read(self, lines: Iterable[str]) -> None:
+        """The lines in order."""
+
+    def finish(self) -> None:
+        """There are no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ class Follower:
 class _Log:
     """The pipe that QEMU writes its log to, and the thread that reads it."""
 
-    def __init__(self, path: Path, reader: trace.Reader) -> None:
+    def __init__(self, path: Path, reader: Reader) -> None:
         self.path = path
         self._reader = reader
         self._failure: Exception | None = None
@@ -109,24 +125,33 @@ def _running(line: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str]) -> Seen:
-    """What happened while the guest obeyed `commands` on the host `of`, above `image` or plain. Raises BoardError, TraceError."""
-    text = bare_guest.script(of.machine.cpus, of.machine.gic, commands, wait=True)
-    reader = trace.Reader(guest.begin, guest.end)
+def follow(of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...], ready: str, over: str) -> str:
+    """Runs `of`, above `image` or plain, and gives `reader` the log from `ready` to `over`; the console's text. Raises BoardError, TraceError.
+
+    `settings` are lines for QEMU's monitor: what is to be logged, and how it is to be executed."""
     with tempfile.TemporaryDirectory(prefix="delphyne-trace-") as name:
         log, socket = _Log(Path(name) / "log", reader), Path(name) / "monitor"
-        with _running([*host.command(bare_guest.prepared(of, guest, text), image), *qmp.option(socket)]) as process:
+        with _running([*host.command(of, image), *qmp.option(socket)]) as process:
             console = Follower(process)
-            console.wait(READY, BOOT_LIMIT)
+            console.wait(ready, BOOT_LIMIT)
             log.start()
             with qmp.session(socket) as monitor:
-                for line in ("singlestep on", f"logfile {log.path}", "log in_asm,exec,nochain"):
+                monitor.human(f"logfile {log.path}")
+                for line in settings:
                     monitor.human(line)
                 assert process.stdin is not None
                 process.stdin.write(b"\n")
                 process.stdin.flush()
-                console.wait(bare_guest.END, LIMIT)
+                console.wait(over, LIMIT)
         log.finish()
-    if not bare_guest.has_passed(console.text, len(commands)):
-        raise BoardError(f"the bare guest failed:\n{console.text[-1500:]}")
-    return Seen(reader, bare_guest.ticks(console.text))
+    return console.text
+
+
+def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str]) -> Seen:
+    """What happened while the guest obeyed `commands` on the host `of`. Raises BoardError, TraceError."""
+    text = bare_guest.script(of.machine.cpus, of.machine.gic, commands, wait=True)
+    reader = trace.Reader(guest.begin, guest.end)
+    console = follow(bare_guest.prepared(of, guest, text), image, reader, INSTRUCTIONS, READY, bare_guest.END)
+    if not bare_guest.has_passed(console, len(commands)):
+        raise BoardError(f"the bare guest failed:\n{console[-1500:]}")
+    return Seen(reader, bare_guest.ticks(console))
