@@ -16,9 +16,8 @@ RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(fi
 
 .PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
 
-# First EL2 alone, with its self-tests, where nothing else was asked for; then a stock Debian kernel above it, and its shell.
+# A stock Debian kernel above Delphyne and, in it, a stock Debian guest under its KVM, to the guest's login shell. `make demo` shows EL2 alone.
 run: setup
-	$(if $(strip $(RUN_OPTIONS)),,@$(DELPHYNE) demo)
 	@$(DELPHYNE) run $(RUN_OPTIONS)
 
 test: setup
