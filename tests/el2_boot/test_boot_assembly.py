@@ -51,6 +51,10 @@ def assembly_names() -> set[str]:
     return names
 
 
+KEPT_OVER_A_WALK = [f"mrs x{n}, {name}" for n, name in enumerate(("tpidrro_el0", "elr_el2", "spsr_el2", "esr_el2", "far_el2", "hpfar_el2"), 1)]
+"""What an external abort of a walk by a lower level's tables, which EL2 itself takes, would spoil."""
+
+
 def test_every_assembly_function_of_python_is_there(functions: dict[str, list[str]]) -> None:
     names = assembly_names()
     assert len(names) > 40
@@ -68,6 +72,8 @@ def test_maintenance_functions_are_the_instruction_of_their_name(functions: dict
         wanted = [f"{prefix} {operation}{', x0' if by_address else ''}", "ret"]
         if prefix == "tlbi" and by_address:
             wanted.insert(0, "ubfx x0, x0, #12, #44")
+        if operation.startswith(("s1e1", "s12e1")):
+            wanted = [*KEPT_OVER_A_WALK, *wanted]
         assert body == wanted, name
     assert checked >= 27
 

@@ -15,7 +15,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.control import console, stop
-from delphyne.el2.entry import cpus, demo, dispatch, host, main, own_map
+from delphyne.el2.entry import cpus, demo, dispatch, host, host_modules, main, own_map
 from delphyne.el2.memory import frames, pages
 from delphyne.el2.sealing import engine
 from delphyne.lang import Order, Pa, Trap, TrapKind, Va, address_of, u32, u64, wipe
@@ -85,7 +85,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
         return function
 
     statics = [MACHINE, own_map.EL2_SPACE, demo.DEMO_SPACE, pages.POOLS, pages.REGION, cpu.ONLINE, stop.STOPPING, stop.STOPPED]
-    statics += [console.CONSOLE, engine.CHOICE, host.HOST, frames.LAYOUT]
+    statics += [console.CONSOLE, engine.CHOICE, host.HOST, host_modules.WANTED, frames.LAYOUT]
     forget_held_locks()
     for static in statics:
         wipe(static)
@@ -196,8 +196,16 @@ def test_el2s_own_map_gives_each_page_its_rights_and_no_more(booted: tuple[Machi
     assert rights(machine, RAM - 0x1000) == rights(machine, RAM + RAM_BYTES) == ""
 
 
+def call(frame: Frame, x: list[int]) -> Frame:
+    """One HVC of the program with these first registers."""
+    for number, value in enumerate(x):
+        frame.x[number] = u64(value)
+    dispatch.el2_call(frame)
+    return frame
+
+
 def lower(frame: Frame, x: list[int], ec: int = 0x16, vector: int = 0) -> Frame:
-    """One exception of the program with these first registers."""
+    """One exception of the program with these first registers that is no HVC from AArch64."""
     for number, value in enumerate(x):
         frame.x[number] = u64(value)
     frame.esr = u64(ec << 26 | 1 << 25)
@@ -214,20 +222,20 @@ def test_the_program_at_el1_is_served(booted: tuple[Machine, SerialPort, Firmwar
     with pytest.raises(GuestFault):
         machine.stage2_translate(int(demo.DEMO_IPA) + 0x1000)
     machine.memory.write(int(demo.demo_page_address().raw) + 0xFF0, b"sixteen bytes  !")
-    assert int(lower(frame, [1, int(demo.DEMO_IPA) + 0xFF0, 16]).x[0]) == 0
+    assert int(call(frame, [1, int(demo.DEMO_IPA) + 0xFF0, 16]).x[0]) == 0
     assert port.text.endswith("delphyne/0: sixteen bytes  !\n")
     for at, length in ((0xFF1, 16), (0xFF0, 65), (0x1000, 1), (2**63, 1), (0xFF0, 2**64 - 1)):
-        assert int(lower(frame, [1, int(demo.DEMO_IPA) + at, length]).x[0]) == 2**64 - 1, (at, length)
-    assert int(lower(frame, [99]).x[0]) == 2**64 - 1
+        assert int(call(frame, [1, int(demo.DEMO_IPA) + at, length]).x[0]) == 2**64 - 1, (at, length)
+    assert int(call(frame, [99]).x[0]) == 2**64 - 1
     frame.esr = u64(0x24 << 26 | 1 << 25 | 1 << 24 | 3 << 16 | 0x05)
     frame.far, frame.hpfar, frame.elr = u64(0x9000_0024), u64(0x9_0000 << 4), u64(0x1000_001C)
     frame.x[3] = u64(77)
     dispatch.el2_lower(frame, u64(0))
     assert "stage-2 abort: EL1 at 0x1000001c accesses 0x90000024, write False, fault status 0x5" in said(machine)
     assert (int(frame.x[3]), int(frame.elr)) == (0, 0x1000_0020)
-    assert int(lower(frame, [3, 40, 2]).x[0]) == 42
+    assert int(call(frame, [3, 40, 2]).x[0]) == 42
     with pytest.raises(Trap) as trap:
-        lower(frame, [3, 2**64 - 16, 17])
+        call(frame, [3, 2**64 - 16, 17])
     assert trap.value.kind is TrapKind.OVERFLOW
 
 

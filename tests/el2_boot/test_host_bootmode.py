@@ -10,7 +10,8 @@ import pytest
 
 from delphyne.el2.arch import el1, gic
 from delphyne.el2.arch.frame import Frame
-from delphyne.el2.kvm import bootmode, hostcalls
+from delphyne.el2.arch.world import Places
+from delphyne.el2.kvm import bootmode, hostcalls, seats
 from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.kvm.names import Call
 from delphyne.lang import Hostile, Pa, u8, u64
@@ -30,6 +31,7 @@ TVM = 1 << 26
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     with Machine(0x4000_0000, 0x0400_0000, registers={"HCR_EL2": TVM | 1}) as made:
+        seats.stand_up(seats.SEATS.mine())
         yield made
 
 
@@ -120,7 +122,7 @@ def called(function: int, *arguments: int, known: bool = True, numbers: dict[int
     for i, x in enumerate((function, *arguments)):
         frame.x[i] = u64(x)
     frame.elr = u64(CODE_AT)
-    hostcalls.serve(frame, layout, known)
+    hostcalls.serve(frame, layout, Places(), known)
     return frame
 
 

@@ -10,7 +10,7 @@ import pytest
 import test_boot_scenario as scenario
 from fdt_writer import Dt, board, cells64, write
 
-from delphyne.el2.arch import el1, image
+from delphyne.el2.arch import el1, image, psci
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
@@ -64,7 +64,7 @@ def test_a_host_begins_at_its_kernel_with_its_own_tree(booted: Booted) -> None:
     assert int(frame.x[0]) == int(host.HOST.tree_at.raw)
     assert machine.memory.read(int(frame.x[0]), 4) == b"\xd0\x0d\xfe\xed"
     assert any("it boots without /dev/kvm" in line for line in scenario.said(machine))
-    assert firmware_calls.calls == [], "the other CPUs are the host's to start"
+    assert all(call[0] != psci.PSCI_CPU_ON for call in firmware_calls.calls), "the other CPUs are the host's to start"
     assert not machine.read_register("HCR_EL2") & 1 << 26, "a kernel that is not served is not asked"
 
 

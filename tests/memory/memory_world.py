@@ -28,19 +28,22 @@ def forget_statics() -> None:
 
 
 @contextmanager
-def machine_with_pools(cpus: int = 1, el2: int = 8, host: int = 32, guests: int = 16, start_unit: int = 16, starts: int = 2) -> Iterator[Machine]:
+def machine_with_pools(
+    cpus: int = 1, el2: int = 8, host: int = 32, guests: int = 16, start_unit: int = 16, starts: int = 2, guest_starts: int = 2
+) -> Iterator[Machine]:
     """A machine whose pools have these many units; a page that is freed is checked to be empty and known to no TLB."""
     with Machine(RAM, RAM_SIZE, cpus) as machine:
-        assign_pools(el2, host, guests, start_unit, starts)
+        assign_pools(el2, host, guests, start_unit, starts, guest_starts)
         yield machine
 
 
-def assign_pools(el2: int = 8, host: int = 32, guests: int = 16, start_unit: int = 16, starts: int = 2) -> None:
+def assign_pools(el2: int = 8, host: int = 32, guests: int = 16, start_unit: int = 16, starts: int = 2, guest_starts: int = 2) -> None:
     """Attach the region and cut it, on the current machine."""
     forget_statics()
-    count = starts * start_unit + el2 + host + guests
+    count = starts * start_unit + 2 * guest_starts + el2 + host + guests
     assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(count)) is None
-    for name, unit, units in ((PoolName.STARTS, start_unit, starts), (PoolName.EL2, 1, el2), (PoolName.HOST, 1, host), (PoolName.GUESTS, 1, guests)):
+    cut = ((PoolName.STARTS, start_unit, starts), (PoolName.GUEST_STARTS, 2, guest_starts))
+    for name, unit, units in (*cut, (PoolName.EL2, 1, el2), (PoolName.HOST, 1, host), (PoolName.GUESTS, 1, guests)):
         assert pages.assign(name, u64(unit), u64(units)) is None
 
 
@@ -110,5 +113,5 @@ def used(name: PoolName) -> int:
 def region_bytes(machine: Machine) -> bytes:
     """All pages and all bookkeeping, to see that nothing changed."""
     count = int(pages.TABLES.length)
-    pools = repr([pages.POOLS[i] for i in range(4)]).encode()
+    pools = repr([pages.POOLS[i] for i in range(len(PoolName))]).encode()
     return machine.memory.read(PAGES_AT, 4096 * count, True) + machine.memory.read(BOOKKEEPING_AT, 8 * count, True) + pools

@@ -16,12 +16,12 @@ from delphyne.lang import Pa, u64
 from delphyne.lang.machine import Machine
 
 NAMES = st.sampled_from(list(PoolName))
-UNITS = {PoolName.EL2: 1, PoolName.HOST: 1, PoolName.GUESTS: 1, PoolName.STARTS: 4}
-COUNTS = {PoolName.EL2: 0, PoolName.HOST: 5, PoolName.GUESTS: 3, PoolName.STARTS: 3}
+UNITS = {PoolName.EL2: 1, PoolName.HOST: 1, PoolName.GUESTS: 1, PoolName.STARTS: 4, PoolName.GUEST_STARTS: 2}
+COUNTS = {PoolName.EL2: 0, PoolName.HOST: 5, PoolName.GUESTS: 3, PoolName.STARTS: 3, PoolName.GUEST_STARTS: 2}
 
 
 def check_invariants() -> None:
-    for number in range(4):
+    for number in range(len(PoolName)):
         pool = pages.POOLS[number]
         assert invariants.pool_counts(pool)
         for unit in range(int(pool.count)):

@@ -17,9 +17,8 @@ from delphyne.el2.arch.exception import MODE_EL1H, AbortIss, Esr, Spsr
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.hypervisor import HCR_EL2, Hcr
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory
-from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, VTCR_EL2, Sctlr
+from delphyne.el2.arch.translation import SCTLR_EL1, SCTLR_EL1_RES1, VTCR_EL2, Sctlr, physical_bits, physical_size
 from delphyne.el2.control.log import show_text
-from delphyne.el2.entry.own_map import physical_bits, physical_size
 from delphyne.el2.memory import stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights

@@ -65,8 +65,8 @@ def table_bytes() -> u64:
 
 
 def own_bytes() -> u64:
-    """How much memory EL2 takes for translation tables, then the frame table, then what is known of its blocks, in whole pages."""
-    return table_bytes() + frames.table_size() + blocks.table_size(frames.LAYOUT.frames)
+    """How much memory EL2 takes for translation tables, then the frame table, in whole pages."""
+    return table_bytes() + frames.table_size()
 
 
 def page_up(size: u64) -> u64:
@@ -148,7 +148,6 @@ def admit_host(machine: Machine) -> None | Err:
     attached = frames.attach(pages.REGION.base + table_bytes())
     if isinstance(attached, Err):
         return attached
-    blocks.attach(pages.REGION.base + (table_bytes() + frames.table_size()), frames.LAYOUT.frames)
     holes = Holes()
     found = find_holes(machine, Region(Pa(u64(0)), u64(0)), holes)
     if isinstance(found, Err):

@@ -138,7 +138,11 @@ def add_bank(base: Pa, size: u64) -> None | Err:
 
 
 def table_size() -> u64:
-    """Bytes that the table takes for the banks that were added, whole pages."""
+    """Bytes that the table takes for the banks that were added, and behind it what is known of its runs (`blocks`); whole pages."""
+    return _entries_size() + blocks.table_size(LAYOUT.frames)
+
+
+def _entries_size() -> u64:
     return (LAYOUT.frames * ENTRY_BYTES + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
@@ -151,6 +155,7 @@ def attach(table: Pa) -> None | Err:
     LAYOUT.table = table
     with owned(table, LAYOUT.frames * ENTRY_BYTES) as window:
         window.fill(u8(0))
+    blocks.attach(table + _entries_size(), LAYOUT.frames)
     return None
 
 
@@ -218,12 +223,11 @@ def is_hosts(pa: Pa) -> bool:
 
 @holds(LOCK)
 def is_hosts_block(pa: Pa) -> bool:
-    """Whether every frame of the 2 MiB block that begins at `pa` is the host's."""
+    """Whether every frame of the 2 MiB that begin at `pa` is the host's, all in one bank."""
     first = index_of(pa)
-    last = index_of(pa + (blocks.RUN - 1) * PAGE_SIZE)
-    if first is None or last is None or last - first != blocks.RUN - 1:
+    if first is None or _frames_from(pa) < blocks.RUN:
         return False
-    return _is_hosts_run(first) and _is_hosts_run(last)
+    return _is_hosts_run(first) and _is_hosts_run(first + (blocks.RUN - 1))
 
 
 @holds(LOCK)
@@ -335,10 +339,10 @@ def unpin(pa: Pa) -> None | Err:
 def pin_all(at: Pa, size: u64) -> None | Err:
     """Pin every frame of `size` bytes at `at`, or none. Errors as `pin`."""
     first = at.align_down(PAGE_SIZE)
-    for offset in u64.range(0, (at + size).align_up(PAGE_SIZE) - first, 4096):
-        pinned = pin(first + offset)
+    for page in u64.range(_pages_from(first, at + size)):
+        pinned = pin(first + page * PAGE_SIZE)
         if isinstance(pinned, Err):
-            _unpin_from(first, offset)
+            _unpin_pages(first, page)
             return pinned
     return None
 
@@ -347,13 +351,17 @@ def pin_all(at: Pa, size: u64) -> None | Err:
 def unpin_all(at: Pa, size: u64) -> None:
     """End one `pin_all` of these bytes."""
     first = at.align_down(PAGE_SIZE)
-    _unpin_from(first, (at + size).align_up(PAGE_SIZE) - first)
+    _unpin_pages(first, _pages_from(first, at + size))
+
+
+def _pages_from(first: Pa, end: Pa) -> u64:
+    return (end.align_up(PAGE_SIZE) - first) // PAGE_SIZE
 
 
 @holds(LOCK)
-def _unpin_from(first: Pa, size: u64) -> None:
-    for offset in u64.range(0, size, 4096):
-        undone = unpin(first + offset)
+def _unpin_pages(first: Pa, count: u64) -> None:
+    for page in u64.range(count):
+        undone = unpin(first + page * PAGE_SIZE)
         assert not isinstance(undone, Err), "a frame that is pinned"
 
 
@@ -389,7 +397,6 @@ def _held_index(pa: Pa, owner: u16, page: Ipa, state: State) -> u64 | Err:
     return index
 
 
-@boot
 def _frames_from(base: Pa) -> u64:
     """How many frames there are from `base` to the end of its bank."""
     for number in u64.range(LAYOUT.count):

@@ -155,16 +155,6 @@ def map_range(space: Space, address: u64, output: u64, size: u64, attributes: u6
     return None
 
 
-def clear_leaf(space: Space, address: u64) -> Walk | Err:
-    """Remove the leaf that `address` leads to, block or page, and nothing else: the table it stands in stays, even where that leaves it empty, and
-    processors translate by the leaf until the caller has flushed it. Returns what it was. Err.NOT_FOUND where `address` leads to none."""
-    found = walk(space, address)
-    if not found.descriptor.valid:
-        return Err.NOT_FOUND
-    _clear(found.table, found.slot)
-    return found
-
-
 def unmap_leaf(space: Space, address: u64) -> Walk | Err:
     """Remove the leaf that `address` leads to, block or page, with the tables that it leaves empty. Returns what it was.
 

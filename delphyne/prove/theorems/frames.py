@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.memory import frames, invariants
+from delphyne.el2.memory import blocks, frames, invariants
 from delphyne.el2.memory.frames import FrameEntry
-from delphyne.lang import Ipa, Pa, u16, u64
-from delphyne.prove.memory import Atomics, Cells
+from delphyne.lang import Ipa, Pa, u16, u32, u64
+from delphyne.prove.loops import Rule
+from delphyne.prove.memory import Atomics, Cells, Write, filling
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.predicate import Predicate
 from delphyne.prove.symbolic import integer, term
@@ -38,6 +40,9 @@ class Table:
         given.assume(z3.ULE(term(self.length), 1 << 36))
         self.entries = Cells("entry", u64, lambda at, raw: SOUND(raw))
         given.replace(frames.ENTRIES, Atomics(self.entries, self.length))
+        self.runs = Cells("known of run", u32)
+        given.replace(blocks.HOSTS, Atomics(self.runs, integer(z3.LShR(term(self.length) + 511, 9))))
+        given.replace(frames.LAYOUT, SimpleNamespace(frames=self.length))
         self.exempt: Callable[[Term], Formula] = lambda frame: z3.BoolVal(True)
         self.index: Term = z3.BitVec("index of pa", 64)
         self.is_ram = given.boolean("pa is RAM")
@@ -54,7 +59,8 @@ class Table:
         self.exempt = lambda frame: z3.Or(frame == self.index, EXCLUSIVE(self.was(frame), packed(PRIVATE, owner, page)))
 
     def requires(self, changed: Formula, new: Callable[[Term], Term]) -> None:
-        """The frame at `index` has a new entry if `changed`, every other one has its old; all are sound and exclusive."""
+        """The frame at `index` has a new entry if `changed`, every other one has its old; all are sound and exclusive; a run that is known to be the
+        host's is."""
         one, other = self.given.word("any frame", 64), self.given.word("another frame", 64)
         self.given.assume(z3.ULT(one, term(self.length)), z3.ULT(other, term(self.length)), one != other)
         was, beside = self.was(one), self.was(other)
@@ -63,6 +69,16 @@ class Table:
         self.given.require(self.entries(one) == expected, "every frame has the entry that is specified")
         self.given.require(SOUND(self.entries(one)), "every entry is sound")
         self.given.require(EXCLUSIVE(self.entries(one), self.entries(other)), "no two frames are live at one page of one VM")
+        self.requires_known(one)
+
+    def knows(self, frame: Term) -> None:
+        """Assume that the run of this frame is the host's where it is known to be."""
+        self.given.assume(z3.Implies(self.runs.first(z3.LShR(frame, 9)) == ALL, state_is(self.was(frame), HOST)))
+
+    def requires_known(self, frame: Term) -> None:
+        """An arbitrary frame whose run is known to be the host's is the host's, if that was so before."""
+        self.knows(frame)
+        self.given.require(z3.Implies(self.runs(z3.LShR(frame, 9)) == ALL, state_is(self.entries(frame), HOST)), "what is known of runs is so")
 
 
 def packed(state: int, owner: Term, page: Term) -> Term:
@@ -86,6 +102,8 @@ def is_owner(owner: Term, page: Term) -> Formula:
 
 
 HOST, PRIVATE, SHARED, BUSY = 1, 2, 3, 4
+ALL, NOT_ALL = 1, 2
+"""What may be known of a run."""
 Entry = Callable[[Term, Term], Term]
 """The entry of a frame that (owner, page) holds."""
 
@@ -105,8 +123,6 @@ def _moves(given: Given, operation: Callable[[Pa, u16, Ipa], Any], before: Entry
     if live:
         table.only_frame_of(who, where)
     table.requires(allowed, lambda was: after(who, where))
-
-
 
 
 def host(who: Term, where: Term) -> Term:
@@ -202,3 +218,156 @@ def entry_of(given: Given) -> None:
     if found is not None:
         given.require(term(found) == table.was(table.index), "the entry of the frame")
     table.requires(z3.BoolVal(False), lambda entry: entry)
+
+
+@theorem(frames.is_hosts, outcomes=("the host's", "not the host's"), assumes=("layout.index_of",), trusts=(LOCKED,))
+def is_hosts(given: Given) -> None:
+    """RAM whose entry says so, and nothing else."""
+    table = Table(given)
+    with frames.LOCK:
+        found = frames.is_hosts(Pa(given.u64("pa")))
+    given.outcome("the host's" if found else "not the host's")
+    given.require(z3.And(z3.BoolVal(table.is_ram), state_is(table.was(table.index), HOST)) == found, "the host's exactly if the entry says so")
+    table.requires(z3.BoolVal(False), lambda entry: entry)
+
+
+@theorem(frames._is_hosts_run, outcomes=("all", "not all"), assumes=("blocks.known",), trusts=(LOCKED,))
+def is_hosts_run(given: Given) -> None:
+    """Where the answer is yes, every frame of the run is the host's, and it is remembered only then."""
+    table, index, frame = Table(given), given.u64("index"), given.word("any frame", 64)
+    run = z3.LShR(term(index), 9)
+    given.assume(z3.ULT(term(index), term(table.length)), z3.ULT(frame, term(table.length)))
+    table.entries.recall(frame)
+    table.knows(frame)
+    inside = z3.LShR(frame, 9) == run
+    given.rule(frames._is_hosts_run, Rule(lambda here: z3.Implies(z3.And(inside, z3.ULT(frame, here)), state_is(table.entries(frame), HOST))))
+    with frames.LOCK:
+        found = frames._is_hosts_run(index)
+    given.outcome("all" if found else "not all")
+    if found:
+        given.require(z3.Implies(inside, state_is(table.was(frame), HOST)), "every frame of the run is the host's")
+    given.require(table.entries(frame) == table.was(frame), "no entry changes")
+    table.requires_known(frame)
+
+
+@theorem(frames.is_hosts_block, outcomes=("all", "not all"), assumes=("layout.index_of", "layout.frames_from", "frames.is_hosts_run"),
+         trusts=(LOCKED,))
+def is_hosts_block(given: Given) -> None:
+    """Where the answer is yes, all 512 frames from the address on are one bank's, and the host's."""
+    table, offset, left = Table(given), given.word("any frame of the block", 64), given.u64("frames in its bank")
+    given.assume(z3.ULT(offset, 512), z3.ULE(term(left), term(table.length) - table.index))
+    given.replace(frames._frames_from, lambda pa: left if table.is_ram else u64(0))
+    frame = table.index + offset
+    asked: list[Any] = []
+
+    def is_hosts_run(index: u64) -> bool:
+        given.require(z3.ULT(term(index), term(table.length)), "of a frame of the table")
+        answer = given.boolean(f"run {len(asked)} is the host's")
+        asked.append(index)
+        given.assume(z3.Implies(z3.And(z3.BoolVal(answer), z3.LShR(frame, 9) == z3.LShR(term(index), 9)), state_is(table.was(frame), HOST)))
+        return answer
+
+    given.replace(frames._is_hosts_run, is_hosts_run)
+    with frames.LOCK:
+        found = frames.is_hosts_block(Pa(given.u64("pa")))
+    given.outcome("all" if found else "not all")
+    if found:
+        given.require(z3.And(z3.BoolVal(table.is_ram), z3.ULE(512, term(left))), "one bank's")
+        given.require(state_is(table.was(frame), HOST), "the host's")
+
+
+class Row:
+    """RAM and other memory in a row: page n from `first` is RAM where `is_ram(n)`, with the entry `index(n)`, and no two have one entry."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.length = given.u64("frames")
+        given.assume(z3.ULE(term(self.length), 1 << 36))
+        self.first = given.word("first page", 52)
+        self.index: Any = z3.Function("index of page", z3.BitVecSort(64), z3.BitVecSort(64))
+        self.page: Any = z3.Function("page of index", z3.BitVecSort(64), z3.BitVecSort(64))
+        self.is_ram: Any = z3.Function("page is RAM", z3.BitVecSort(64), z3.BoolSort())
+        self.entries = Cells("entry", u64, lambda at, raw: SOUND(raw))
+        given.replace(frames.ENTRIES, Atomics(self.entries, self.length))
+        self.known: Callable[[Term], Formula] = lambda page: z3.BoolVal(True)
+        given.replace(frames.index_of, self._index_of)
+
+    def address(self) -> Term:
+        """Where the row begins."""
+        return z3.Concat(self.first, z3.BitVecVal(0, 12))
+
+    def facts(self, page: Term) -> Formula:
+        """What the layout's theorems say of a page."""
+        return z3.Implies(self.is_ram(page), z3.And(z3.ULT(self.index(page), term(self.length)), self.page(self.index(page)) == page))
+
+    def _index_of(self, pa: Pa) -> u64 | None:
+        page = z3.simplify(z3.LShR(term(pa) - self.address(), 12))
+        self.given.assume(self.facts(page), self.known(page))
+        return integer(self.index(page)) if self.given.holds(self.is_ram(page)) else None
+
+    def pinned(self, until: Term, step: int) -> Write:
+        """The pages before `until` have `step` pins more."""
+        def where(at: Term) -> Formula:
+            page = self.page(at)
+            return z3.And(z3.ULT(page, until), self.is_ram(page), self.index(page) == at)
+
+        return Write(where, lambda at: self.entries.first(at) + (step << 4))
+
+
+@theorem(frames.unpin_all, frames._unpin_pages, frames._pages_from, assumes=("layout.index_of", "layout.entries_differ"), trusts=(LOCKED,),
+         bounds=("frames.unpin_all: every frame of it is pinned; it ends below 63 bits",))
+def unpin_all(given: Given) -> None:
+    """Every frame that holds a byte of it has one pin less, and no other changes."""
+    row, at, size, frame = Row(given), given.u64("at"), given.u64("size"), given.word("any frame", 64)
+    given.assume(z3.ULT(term(at), 1 << 62), z3.ULT(term(size), 1 << 62), row.address() == term(at) & ~z3.BitVecVal(4095, 64))
+    pages = z3.LShR(term(at) + term(size) + 4095, 12) - z3.LShR(term(at), 12)
+
+    def is_pinned(page: Term) -> Formula:
+        entry = row.entries.first(row.index(page))
+        return z3.Implies(z3.ULT(page, pages), z3.And(row.is_ram(page), state_is(entry, HOST), pins(entry) != 0))
+
+    row.known = is_pinned
+    given.rule(frames._unpin_pages, filling([row.entries], lambda _, here: row.pinned(here, -1)))
+    with frames.LOCK:
+        frames.unpin_all(Pa(at), size)
+    page = row.page(frame)
+    given.assume(row.facts(page))
+    inside = z3.And(z3.ULT(page, pages), row.is_ram(page), row.index(page) == frame)
+    given.require(row.entries(frame) == z3.If(inside, row.entries.first(frame) - 16, row.entries.first(frame)), "these and no others")
+
+
+@theorem(frames.pin_all, outcomes=("done", "refused"), assumes=("layout.index_of", "layout.entries_differ", "frames.unpin_all"), trusts=(LOCKED,),
+         bounds=("frames.pin_all: it ends below 63 bits",))
+def pin_all(given: Given) -> None:
+    """Every frame that holds a byte of it is the host's and has one pin more, or no entry changes."""
+    row, at, size, frame = Row(given), given.u64("at"), given.u64("size"), given.word("any frame", 64)
+    given.assume(z3.ULT(term(at), 1 << 62), z3.ULT(term(size), 1 << 62), row.address() == term(at) & ~z3.BitVecVal(4095, 64))
+    pages = z3.LShR(term(at) + term(size) + 4095, 12) - z3.LShR(term(at), 12)
+    undone: list[Term] = []
+
+    def unpin_pages(first: Pa, count: u64) -> None:
+        given.require(term(first) == row.address(), "from the first page on")
+        undone.append(term(count))
+
+    given.replace(frames._unpin_pages, unpin_pages)
+    some = given.word("any page of it", 64)
+    given.assume(z3.ULT(some, pages))
+    pinned = filling([row.entries], lambda _, here: row.pinned(here, 1))
+    is_hosts = z3.And(row.is_ram(some), state_is(row.entries.first(row.index(some)), HOST))
+    given.rule(frames.pin_all, Rule(lambda here: z3.And(pinned.holds(here), z3.Implies(z3.ULT(some, here), is_hosts)), pinned.state))
+    with frames.LOCK:
+        result = frames.pin_all(Pa(at), size)
+    refused = isinstance(result, Err)
+    given.outcome("refused" if refused else "done")
+    page = row.page(frame)
+    given.assume(row.facts(page))
+    mine = z3.And(row.is_ram(page), row.index(page) == frame)
+    before = row.entries.first(frame)
+    if refused:
+        given.require(len(undone) == 1, "what was pinned is let go")
+        taken_back = z3.If(z3.And(mine, z3.ULT(page, undone[0])), row.entries(frame) - 16, row.entries(frame))
+        given.require(taken_back == before, "nothing stays changed")
+        return
+    given.require(not undone, "nothing is let go")
+    given.require(is_hosts, "every page of it is RAM, and the host's")
+    given.require(row.entries(frame) == z3.If(z3.And(mine, z3.ULT(page, pages)), before + 16, before), "these and no others")

@@ -13,7 +13,7 @@ from typing import Any
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.memory import frames
+from delphyne.el2.memory import blocks, frames
 from delphyne.el2.memory.frames import Bank
 from delphyne.lang import Pa, owned, u64
 from delphyne.prove.loops import Rule
@@ -213,15 +213,19 @@ def add_bank(given: Given) -> None:
     given.require(z3.And(z3.ULE(term(banks.count), 16), z3.ULE(term(banks.frames), term(banks.count) << 36)), "the numbers stay in their limits")
 
 
-@theorem(frames.table_size)
+@theorem(frames.table_size, frames._entries_size, assumes=("blocks.table_size",))
 def table_size(given: Given) -> None:
-    """Eight bytes for each frame, rounded up to a page."""
-    banks = Banks(given)
-    size, needed = term(frames.table_size()), term(banks.frames) << 3
+    """Eight bytes for each frame, rounded up to a page, and what is known of runs behind them."""
+    banks, known = Banks(given), given.word("pages for what is known", 52)
+    behind = z3.ZeroExt(12, known) << 12
+    given.assume(z3.ULT(behind, 1 << 40))
+    given.replace(blocks.table_size, lambda count: integer(behind))
+    size, needed = term(frames.table_size()) - behind, term(banks.frames) << 3
     given.require(z3.And(z3.UGE(size, needed), z3.ULT(size - needed, 4096), z3.Extract(11, 0, size) == 0), "the next multiple of a page")
 
 
-@theorem(frames.attach, frames._store, outcomes=("attached", "refused"), trusts=(AT_BOOT, OWNED))
+@theorem(frames.attach, frames._store, outcomes=("attached", "refused"), assumes=("blocks.attach",), trusts=(AT_BOOT, OWNED),
+         bounds=("frames.attach: the table ends below 48 bits",))
 def attach(given: Given) -> None:
     """Every frame becomes EL2's, whatever the memory of the table held."""
     banks, table = Banks(given), given.u64("table")
@@ -229,12 +233,19 @@ def attach(given: Given) -> None:
     array = Atomics(entries)
     given.replace(frames.ENTRIES, array)
     given.replace(owned, contextmanager(array.zeroed))
+    behind: list[Any] = []
+    given.replace(blocks.attach, lambda at, count: behind.append((term(at), term(count))))
+    given.assume(z3.ULT(term(table), 1 << 48), z3.ULT(term(banks.frames), 1 << 40))
     result = frames.attach(Pa(table))
     given.outcome("refused" if isinstance(result, Err) else "attached")
     given.require((z3.Extract(11, 0, term(table)) == 0) == (not isinstance(result, Err)), "refused where it is not aligned")
     is_entry = z3.ULT(frame, term(banks.frames))
     given.require(entries(frame) == z3.If(z3.And(is_entry, not isinstance(result, Err)), 0, entries.first(frame)), "every entry is EL2's")
     given.require(isinstance(result, Err) or term(banks.table) == term(table), "the table is known to lie there")
+    given.require(len(behind) == (0 if isinstance(result, Err) else 1), "what is known of runs begins with the table")
+    for at, count in behind:
+        pages = (term(banks.frames) + 511) >> 9
+        given.require(z3.And(at == term(table) + (pages << 12), count == term(banks.frames)), "behind its last page, for as many frames")
 
 
 @theorem(frames._fill_host, trusts=(AT_BOOT, OWNED))

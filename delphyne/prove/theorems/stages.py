@@ -27,6 +27,8 @@ from delphyne.prove.trace import Called, events
 
 LOCKED = "the lock of the space is held: nobody else changes its tables meanwhile"
 about = partial(theorem, trusts=(LOCKED,))
+NO_WALKS = 1 << 7 | 1 << 23
+"""TCR_EL1.EPD0 and EPD1."""
 walking = partial(about, assumes=("tables.walk", "pages.addresses"))
 
 
@@ -129,7 +131,8 @@ def create_stage2(given: Given) -> None:
     given.replace(pages.unit_of, lambda name: unit)
     asked = _allocating(given, root if left else Err.NO_MEMORY)
     new = space.roots == 0
-    done = not isinstance(stage2.create(space, bits, PoolName.STARTS, PoolName.GUESTS, vmid), Err)
+    starts = given.one_of("start tables of", (PoolName.STARTS, PoolName.GUEST_STARTS))
+    done = not isinstance(stage2.create(space, bits, starts, PoolName.GUESTS, vmid), Err)
     given.outcome("made" if done else "refused")
     size = term(bits)
     concatenated = z3.And(z3.UGE(size, 39), z3.ULE(size, 43))
@@ -139,28 +142,32 @@ def create_stage2(given: Given) -> None:
     if not done:
         given.require(space.roots == (0 if new else 1) and space.root == 0 and space.bits == 0, "Err changes nothing")
         return
-    given.require(asked == [PoolName.STARTS], "from the pool of start tables")
+    given.require(asked == [starts], "from the pool of start tables")
     level = z3.If(concatenated, z3.BitVecVal(1, 64), z3.BitVecVal(0, 64))
     given.require(z3.And(term(space.roots) == count, term(space.start) == level), "level and tables")
     given.require(z3.And(term(space.root) == term(root), term(space.bits) == size, term(space.vmid) == term(vmid)), "as it was asked for")
     given.require(space.regime is Regime.STAGE2 and space.pool is PoolName.GUESTS, "a stage 2 below which the named pool serves")
+    given.require(space.starts is starts, "which knows where its start tables came from")
 
 
 def _flushed(given: Given, operations: list[str], run: Any) -> list[Called]:
-    """`run` with arbitrary tables does just these operations, under the tables' VMID, which is current only for them."""
+    """`run` with arbitrary tables does just these operations, under the tables' VMID, which is current only for them, and while which TCR_EL1 lets no
+    walk of EL1's stage 1 begin (errata 1319367 and 1319537)."""
     wanted, before = given.u64("tables"), z3.BitVec("register VTTBR_EL2", 64)
     run(Vttbr.of(wanted))
     seen = [event for event in events() if isinstance(event, Called)]
     current = given.holds(before == term(wanted))
-    change = [] if current else ["msr VTTBR_EL2", "isb"]
-    given.require([event.name for event in seen] == ["dsb ishst", *change, *operations, *change], "these operations in this order")
+    change, back = ([], []) if current else (["msr TCR_EL1", "isb", "msr VTTBR_EL2", "isb"], ["msr VTTBR_EL2", "isb", "msr TCR_EL1"])
+    given.require([event.name for event in seen] == ["dsb ishst", *change, *operations, *back], "these operations in this order")
     if not current:
         values = [event.argument for event in seen if event.name == "msr VTTBR_EL2"]
         given.require(z3.And(values[0] == term(wanted), values[1] == before), "under this VMID, and then the one before")
+        controls, was = [event.argument for event in seen if event.name == "msr TCR_EL1"], z3.BitVec("register TCR_EL1", 64)
+        given.require(z3.And(controls[0] == was | NO_WALKS, controls[1] == was), "no walk meanwhile, and then as before")
     return seen
 
 
-@theorem(flush.stage2_address, flush._enter, flush._leave)
+@theorem(flush.stage2_address, flush.enter, flush.leave)
 def flush_stage2(given: Given) -> None:
     """DSB, TLBI by IPA, DSB, TLBI of combined entries, DSB, ISB, under the VMID of the tables (Arm ARM D8.16)."""
     ipa = given.u64("ipa")
@@ -193,6 +200,7 @@ def destroy(given: Given) -> None:
     space, empty = Space(), given.boolean("empty")
     space.roots = u64(1) if given.boolean("a space") else u64(0)
     space.root, space.vmid = given.u64("root"), given.u16("vmid")
+    space.starts = given.one_of("start tables of", (PoolName.STARTS, PoolName.GUEST_STARTS))
     there = space.roots == 1
     wanted = integer(z3.Concat(term(space.vmid), given.word("start address", 48)))
     freed: list[Any] = []
@@ -209,7 +217,7 @@ def destroy(given: Given) -> None:
     if not done:
         given.require(not freed and not events() and space.roots == (1 if there else 0), "Err changes nothing")
         return
-    given.require(len(freed) == 1 and freed[0][0] is PoolName.STARTS, "the start tables go back to their pool")
+    given.require(len(freed) == 1 and freed[0][0] is space.starts, "the start tables go back to their pool")
     given.require(term(freed[0][1]) == term(space.root), "this space's")
     names = freed[0][2]
     tlbi = names.index("tlbi vmalls12e1is") if "tlbi vmalls12e1is" in names else len(names)

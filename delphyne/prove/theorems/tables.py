@@ -44,7 +44,8 @@ def walk(given: Given) -> None:
     tree.requires_unchanged()
 
 
-@about(tables.map_leaf, tables._install, tables._is_free, tables._publish, tables._table_descriptor, tables.leaf, outcomes=("mapped", "refused"),
+@about(tables.map_leaf, tables.map_found, tables._install, tables._is_free, tables._publish, tables._table_descriptor, tables.leaf,
+       outcomes=("mapped", "refused"),
        bounds=(STARTS, "tables.map_leaf: address and output are aligned to the leaf and in range, as its text demands",))
 def map_leaf(given: Given) -> None:
     """One leaf is added: the addresses of its slot lead where they should, all others where they did; with Err nothing changes."""
