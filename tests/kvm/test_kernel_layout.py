@@ -28,13 +28,16 @@ def call_name(call: str) -> str:
     return text[ends[number] : ends[number + 1]].decode()
 
 
-def a_kernel(without: Field | None = None, calls: dict[str, int] = CALLS, registers: dict[str, int] = REGISTERS) -> bytes:
-    """An image with everything EL2 looks for but one field. Member n of a path's structure stands at byte 16 * n."""
+def a_kernel(
+    without: Field | None = None, calls: dict[str, int] = CALLS, registers: dict[str, int] = REGISTERS, older: bool = False
+) -> bytes:
+    """An image with everything EL2 looks for but one field. Member n of a path's structure stands at byte 16 * n. `older`: its KVM has EL2 save the
+    host's SIMD registers."""
     w = Writer()
     long = w.integer("long", 8)
     members: dict[Subject, dict[str, object]] = {subject: {} for subject in STRUCTURES}
     for field, subject, path in profile.members():
-        if field is not without:
+        if field is not without and (older or field is not Field.VCPU_HOST_FP):
             place = members[subject]
             *outer, last = path.split(".")
             for part in outer:
@@ -80,6 +83,13 @@ def test_a_kernel_without_one_member_is_complete_only_if_it_is_not_needed(field:
     needed = names.PATH_NEEDED[u64(field.raw)] == 1
     assert layouts.is_complete(made) == (not needed)
     assert layouts.first_absent(made) is (field if needed else None)
+
+
+def test_a_kernel_that_leaves_saving_its_simd_registers_to_el2_is_not_complete() -> None:
+    made = Layout()
+    assert read(a_kernel(older=True), made) is None
+    assert layouts.first_absent(made) is None
+    assert not layouts.is_complete(made)
 
 
 def test_one_of_the_two_places_of_vtcr_is_needed() -> None:
