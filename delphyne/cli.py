@@ -403,6 +403,19 @@ def bench_kvm(
     raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, by_function=functions) else 1)
 
 
+@bench_app.command("guest")
+def bench_guest(
+    kernel: Annotated[str, typer.Option(help="The host's: 6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    guest_kernel: Annotated[str, typer.Option(help="The guest's.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    json: Json = False,
+) -> None:
+    """Exact instruction counts of a stock guest's boot to its login, all levels, above Delphyne against the same host alone."""
+    from delphyne.bench import guest_boot
+
+    raise typer.Exit(0 if guest_boot.run(kernel, guest_kernel, cpu, json=json) else 1)
+
+
 @bench_app.command("stays")
 def bench_stays(
     script: Annotated[Path | None, typer.Option(help="A shell script for the host; the bare guest's exits where none is given.")] = None,

@@ -7,7 +7,8 @@ instructions, the same on both sides, and those of the monitor's process are lef
 rest gives a median, so that the host's timer ticks do not count.
 
 The log was compared with the counter that the guest reads at its marks, which advances by one for sixteen instructions of any level: on one CPU
-that is never idle they agree to within a step for each reading (tests/system/test_bare_guest.py does it again).
+that is never idle they agree to within a step for each reading (tests/system/test_bare_guest.py does it again). Two runs differ by less than 1 %,
+most figures by nothing (docs/bench.md).
 """
 
 from __future__ import annotations

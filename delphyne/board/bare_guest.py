@@ -14,6 +14,8 @@ from delphyne.board.guest import build as guest_build
 from delphyne.board.host import Host
 
 IMAGE = "guest.img"
+NO_POLLING = "echo 0 > /sys/module/kvm/parameters/halt_poll_ns\n"
+"""A vCPU that waits gives its CPU up at once, however long ago it last ran: otherwise the kernel polls for a while, which is time and not work."""
 END = " failures\n"
 """How the monitor's last line ends."""
 
@@ -24,11 +26,9 @@ def words(kinds: Sequence[str], times: int, *, simd: Sequence[bool] = (False, Tr
 
 
 def script(cpus: int, gic: int, commands: Sequence[str], *, wait: bool = False) -> str:
-    """What the host runs; with `wait` the monitor stops before the first command until it is given a line.
-
-    Without halt polling a vCPU that waits gives its CPU up at once, however long ago it last ran."""
+    """What the host runs; with `wait` the monitor stops before the first command until it is given a line."""
     run = host_python.command("bare_guest", *(["--wait"] if wait else []), f"/{IMAGE}", str(cpus), str(gic), *commands)
-    return f"echo 0 > /sys/module/kvm/parameters/halt_poll_ns\n{run}\ndmesg | grep -iE 'kvm|warn|bug|oops' | tail -20\n"
+    return f"{NO_POLLING}{run}\ndmesg | grep -iE 'kvm|warn|bug|oops' | tail -20\n"
 
 
 def prepared(host: Host, guest: guest_build.Guest, text: str) -> Host:
