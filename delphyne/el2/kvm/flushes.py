@@ -3,7 +3,8 @@
 
 A call names an address, a range, or all. What is still there in the host's table, and at least as open as the shadow has it, may stay; whatever else
 the shadow has goes, and no processor translates by it when the call returns. A VM that EL2 does not know has no shadow, so that nothing is to be
-done for it. Levels that the host names are not needed: the shadow knows of each leaf what it came from.
+done for it. The shadow knows of each leaf from what level of the host's table it came; the level that the host names says whether more than the
+leaf of that one address may be concerned.
 
 Locks: `frames.LOCK` (10) and GUESTS_LOCK (24).
 """
@@ -36,9 +37,23 @@ def address(mmu: u64, ipa: u64, level: u64) -> None | Err:
         index = vms.find(mmu)
         if index is None or ipa >= ADDRESS_LIMIT:
             return None
+        page = Ipa(ipa & ~(PAGE_SIZE - 1))
         if level != LAST_LEVEL:
-            shadow.forget_tables(vms.VMS.slots[index].shadow)
-        return _look_again(index, Ipa(ipa & ~(PAGE_SIZE - 1)))
+            vm = vms.VMS.slots[index]
+            if vm.shadow.huge and level != shadow.BLOCK_LEVEL:
+                return _drop_all(index)
+            shadow.forget_tables(vm.shadow)
+            shadow.drop_pieces(vm.shadow, page)
+        return _look_again(index, page)
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _drop_all(index: u64) -> None | Err:
+    dropped = shadow.drop_all(vms.VMS.slots[index].shadow)
+    if isinstance(dropped, Err):
+        _work()
+    return dropped
 
 
 @holds(frames.LOCK)
@@ -85,6 +100,8 @@ def pages(mmu: u64, start: u64, count: u64) -> None | Err:
         index = vms.find(mmu)
         if index is None:
             return None
+        if vms.VMS.slots[index].shadow.huge:
+            return _drop_all(index)
         shadow.forget_tables(vms.VMS.slots[index].shadow)
         if _clear_pages(index, start & ~(PAGE_SIZE - 1), count):
             return None
@@ -94,9 +111,14 @@ def pages(mmu: u64, start: u64, count: u64) -> None | Err:
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def _clear_pages(index: u64, start: u64, count: u64) -> bool:
-    """What the shadow has of the range goes, with one flush for all of it. False where that is too much to look at: something may have gone."""
+    """What the shadow has of the range goes, with one flush for all of it, and what it has of blocks of the host's that reach across its ends. False
+    where that is too much to look at: something may have gone."""
     vm = vms.VMS.slots[index]
     limit = min(start + count * PAGE_SIZE, u64(1) << vm.shadow.space.bits)
+    if start & (shadow.BLOCK_BYTES - 1) != 0:
+        shadow.drop_pieces(vm.shadow, Ipa(start))
+    if limit & (shadow.BLOCK_BYTES - 1) != 0:
+        shadow.drop_pieces(vm.shadow, Ipa(limit))
     taken = u64(0)
     first = Ipa(start)
     at = start
@@ -124,10 +146,7 @@ def everything(mmu: u64) -> None | Err:
         index = vms.find(mmu)
         if index is None:
             return None
-        dropped = shadow.drop_all(vms.VMS.slots[index].shadow)
-        if isinstance(dropped, Err):
-            _work()
-        return dropped
+        return _drop_all(index)
 
 
 @holds(frames.LOCK)

@@ -21,6 +21,7 @@ from delphyne.el2.arch.pagetable import (
     Stage2Leaf,
     is_table,
     level_shift,
+    level_size,
     slot_of,
 )
 from delphyne.el2.guest.vms import HostTable
@@ -130,9 +131,12 @@ def _is_sound(raw: u64, level: u64, wide: bool) -> bool:
 
 
 def leaf_of(found: Walked, wide: bool) -> HostLeaf:
-    """The leaf that a walk found. A wide one has no shareability of its own: VTCR_EL2 says it for all, and KVM says inner."""
+    """The leaf that a walk found. A wide one has no shareability of its own: VTCR_EL2 says it for all, and KVM says inner.
+
+    Of a block's output the bits below what it spans are no address."""
     leaf = Stage2Leaf.of(found.descriptor)
-    return HostLeaf(found.level, leaf.frame * PAGE_SIZE, leaf.replace(shareability=Shareability.INNER) if wide else leaf)
+    output = leaf.frame * PAGE_SIZE & ~(level_size(found.level) - 1)
+    return HostLeaf(found.level, output, leaf.replace(shareability=Shareability.INNER) if wide else leaf)
 
 
 @holds(frames.LOCK)

@@ -51,9 +51,9 @@ GRAVEYARD: Final = guarded(GUESTS_LOCK, Graveyard())
 
 
 @holds(GUESTS_LOCK)
-def has_room(tables: u64) -> bool:
-    """Whether so many tables can be added now."""
-    return tables <= PLACES - DEPTH and GRAVEYARD.count <= PLACES - DEPTH - tables
+def has_room() -> bool:
+    """Whether a table can be added now."""
+    return GRAVEYARD.count < PLACES - DEPTH
 
 
 @holds(GUESTS_LOCK)

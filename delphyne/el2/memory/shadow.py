@@ -36,19 +36,21 @@ from delphyne.lang import Domain, Ipa, Order, Pa, apart, dsb, holds, struct, u8,
 
 BLOCK_LEVEL: Final = u64(2)
 BLOCK_BYTES: Final = u64(2 << 20)
-NEVER_EXECUTE: Final = u64(0b11 << 53)
 MEMORY_KIND: Final = u64(0b1111 << 2 | 0b11 << 8)
 """MemAttr and SH."""
+RIGHTS: Final = u64(0b11 << 6)
+"""S2AP."""
 
 
 @struct
 class Shadow:
     """A guest's tables. `top` is above every start slot in use. `epoch` counts when tables may have gone, the shadow's or the host's: what anybody
-    remembers of where a table lies is worth nothing from then on."""
+    remembers of where a table lies is worth nothing from then on. `huge`: there may be leaves that came from one of the host's of 1 GiB."""
 
     space: tables.Space
     top: u64
     epoch: u64
+    huge: bool
 
 
 @value
@@ -69,7 +71,7 @@ def create(shadow: Shadow, bits: u64, vmid: u16) -> None | Err:
 
 @holds(GUESTS_LOCK)
 def destroy(shadow: Shadow) -> None | Err:
-    """End a shadow. Err.BUSY where the graveyard is full: then nothing changed."""
+    """End a shadow. Err.BUSY where the graveyard is full: then it is still there, with less in it."""
     dropped = drop_all(shadow)
     if isinstance(dropped, Err):
         return dropped
@@ -115,16 +117,15 @@ def fill(shadow: Shadow, ipa: Ipa, host: HostLeaf) -> None | Err:
     if isinstance(mapped, Err):
         return mapped
     _count(wanted, level)
+    shadow.huge = shadow.huge or host.level < BLOCK_LEVEL
     shadow.top = max(shadow.top, (base >> level_shift(space.start)) + 1)
     return None
 
 
 def attributes(host: HostLeaf) -> u64:
-    """The bits of a shadow's leaf other than valid, page and frame: the host's, but for what belongs to EL2."""
-    leaf = host.leaf.replace(
-        valid=False, page=False, frame=u64(0), accessed=True, dirty_managed=False, contiguous=False, software=u8(host.level)
-    )
-    return leaf.raw
+    """The bits of a shadow's leaf other than valid, page and frame: of the host's its rights and the kind of memory, and nothing else."""
+    shown = Stage2Leaf.of(host.leaf.raw & (MEMORY_KIND | RIGHTS))
+    return shown.replace(accessed=True, execute_never=not may_execute(host), software=u8(host.level)).raw
 
 
 @holds(frames.LOCK)
@@ -178,7 +179,7 @@ def flush_after(shadow: Shadow, ipa: Ipa, taken: u64) -> None:
 def clear(shadow: Shadow, ipa: Ipa) -> u64 | Err:
     """As `drop`, but the caller calls `flush_after`. Returns how many leaves were taken away.
 
-    A leaf of the host's of 1 GiB stands here in several tables: all of the shadow goes, at once. Err.BUSY as `drop_all`."""
+    What came from a leaf of the host's of 1 GiB stands in several tables: all of the shadow goes, and is flushed. Err.BUSY as `drop_all`."""
     space = shadow.space
     if not tables.covers(space, ipa.raw, u64(1)):
         return u64(0)
@@ -193,6 +194,18 @@ def clear(shadow: Shadow, ipa: Ipa) -> u64 | Err:
         dropped = drop_all(shadow)
         return dropped if isinstance(dropped, Err) else u64(0)
     return _clear_siblings(found.table, found.level, u8(came_from))
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def drop_pieces(shadow: Shadow, ipa: Ipa) -> None:
+    """Take away the single pages of the 2 MiB around `ipa` that came from one block of the host's, whether or not `ipa` is among them. No processor
+    uses them when this returns."""
+    if not tables.covers(shadow.space, ipa.raw, u64(1)):
+        return
+    table = table_at(shadow, ipa)
+    if table is not None and _clear_siblings(table, LAST_LEVEL, u8(BLOCK_LEVEL)) != 0:
+        flush.stage2_all(tables.vttbr_of(shadow.space))
 
 
 @holds(frames.LOCK)
@@ -217,20 +230,29 @@ def _clear_slot(table: u64, slot: u64, descriptor: Descriptor, level: u64) -> No
 
 @holds(GUESTS_LOCK)
 def drop_all(shadow: Shadow) -> None | Err:
-    """Take everything away at once: the tables below the start tables are cut off and emptied later. Err.BUSY where too many wait for that."""
-    space = shadow.space
-    if not graveyard.has_room(shadow.top):
-        return Err.BUSY
-    for index in u64.range(shadow.top):
-        table = space.root + index // SLOTS
-        descriptor = Descriptor.of(TABLES[table][index % SLOTS].load(Order.RELAXED))
-        if descriptor.valid:
-            TABLES[table][index % SLOTS].store(u64(0), Order.RELAXED)
-            graveyard.add(pages.page_of_address(Pa(descriptor.frame * PAGE_SIZE)), space.start + 1)
-    shadow.top = u64(0)
+    """Take everything away: the tables below the start tables are cut off and emptied later. Err.BUSY where too many wait for that: then only some
+    of them were cut off, and the caller tries again after some work of the graveyard."""
+    for _ in u64.range(shadow.top):
+        if not graveyard.has_room():
+            break
+        shadow.top -= 1
+        _cut(shadow.space, shadow.top)
     forget_tables(shadow)
-    flush.stage2_all(tables.vttbr_of(space))
+    flush.stage2_all(tables.vttbr_of(shadow.space))
+    if shadow.top != 0:
+        return Err.BUSY
+    shadow.huge = False
     return None
+
+
+@holds(GUESTS_LOCK)
+def _cut(space: tables.Space, index: u64) -> None:
+    """What the start slot with this index leads to goes to the graveyard."""
+    slot = TABLES[space.root + index // SLOTS][index % SLOTS]
+    descriptor = Descriptor.of(slot.load(Order.RELAXED))
+    if descriptor.valid:
+        slot.store(u64(0), Order.RELAXED)
+        graveyard.add(pages.page_of_address(Pa(descriptor.frame * PAGE_SIZE)), space.start + 1)
 
 
 @holds(GUESTS_LOCK)
@@ -267,9 +289,13 @@ def is_within(inner: HostLeaf, outer: HostLeaf) -> bool:
     """Whether `outer` allows all that `inner` does, and both are memory of one kind. Of a leaf only its rights and kind are looked at."""
     one = inner.leaf
     other = outer.leaf
-    rights = (other.read or not one.read) and (other.write or not one.write)
-    executes = one.raw | other.raw ^ NEVER_EXECUTE
-    return rights and executes & NEVER_EXECUTE == NEVER_EXECUTE and (one.raw ^ other.raw) & MEMORY_KIND == 0
+    rights = (other.read or not one.read) and (other.write or not one.write) and (may_execute(outer) or not may_execute(inner))
+    return rights and (one.raw ^ other.raw) & MEMORY_KIND == 0
+
+
+def may_execute(host: HostLeaf) -> bool:
+    """Whether a leaf lets EL1 and EL0 execute. With FEAT_XNX one may be let and not the other (XN[1:0] 01 and 11): here that is neither."""
+    return not host.leaf.execute_never and not host.leaf.execute_never_privileged
 
 
 @holds(frames.LOCK)
