@@ -144,7 +144,7 @@ def create(index: u64, mmu: u64, mmu_at: Pa, mmu_size: u64, vmid: u64, table: Ho
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def destroy(index: u64) -> None | Err:
-    """End a VM none of whose vCPUs is remembered. Err.BUSY as `shadow.destroy`: then nothing changed."""
+    """End a VM none of whose vCPUs is remembered. Err.BUSY as `shadow.destroy`: then it is a VM as before."""
     vm = VMS.slots[index]
     assert vm.seats == 0, "a VM ends before its vCPUs"
     gone = shadow.destroy(vm.shadow)

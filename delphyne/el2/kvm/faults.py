@@ -167,14 +167,30 @@ def _allows(host: shadow.HostLeaf, access: Access) -> bool:
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def _make_room(seat: Seat) -> None:
-    """Tables are lacking: some come back from the graveyard; where that is empty, this VM's own shadow goes there and begins anew."""
+    """Tables are lacking: some come back from the graveyard; where that is empty, a shadow goes there and begins anew."""
     if graveyard.is_empty():
-        dropped = shadow.drop_all(vms.VMS.slots[seat.vm].shadow)
+        dropped = shadow.drop_all(vms.VMS.slots[_whose_tables(seat.vm)].shadow)
         if isinstance(dropped, Err):
             # More than the graveyard takes at once: what is left goes when tables are lacking again.
             graveyard.work()
     for _ in u64.range(PIECES):
         graveyard.work()
+
+
+@holds(GUESTS_LOCK)
+def _whose_tables(mine: u64) -> u64:
+    """The VM that makes room for `mine`: itself, unless it has nothing; then of those that have something the one that was used least recently."""
+    if vms.VMS.slots[mine].shadow.top != 0:
+        return mine
+    beyond = u64(0)
+    for _ in u64.range(vms.LIMIT):
+        candidate = vms.oldest(beyond)
+        if candidate is None:
+            break
+        if vms.VMS.slots[candidate].shadow.top != 0:
+            return candidate
+        beyond = vms.VMS.slots[candidate].ticket
+    return mine
 
 
 def after_host(seat: Seat, completed: bool) -> None:
