@@ -7,6 +7,7 @@ import pytest
 from hostile_host import Layout, layout
 
 from delphyne.board import host
+from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
 
@@ -19,3 +20,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="session")
 def places(built: Built) -> Layout:
     return layout(built)
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> guest_build.Guest:
+    return guest_build.build(tmp_path_factory.mktemp("guest"))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EL2's statics as a finished machine left them in its memory, found by the debug information of the image; and whether they agree with each other.
+
+A static is read into plain Python: a structure is a dictionary, an array a list, a reference or a table attached at boot a dictionary of where it
+begins and how long it is.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.dwarf.die import DIE
+from elftools.elf.elffile import ELFFile
+
+from delphyne.board import qemu
+from delphyne.compiler.back.image import Built
+from delphyne.el2.memory.frames import FrameEntry, State
+from delphyne.el2.memory.pages import PoolName
+from delphyne.lang import u64
+
+PAGE = 4096
+SLOTS = 512
+ADDRESS = 0x0000_FFFF_FFFF_F000
+LAST_LEVEL = 3
+WANTED = ("VMS", "VCPUS", "CLAIMS", "POOLS", "TABLES", "GRAVEYARD", "ENTRIES", "LAYOUT", "LEAVES")
+
+
+class Memory:
+    """A machine's RAM in a file, and the statics of the image that ran in it."""
+
+    def __init__(self, built: Built, ram: mmap.mmap, base: int) -> None:
+        self._ram, self._base = ram, base
+        self._found: dict[str, tuple[int, DIE]] = {}
+        with built.elf.open("rb") as file:
+            for unit in ELFFile(file).get_dwarf_info().iter_CUs():
+                for die in unit.get_top_DIE().iter_children():
+                    if die.tag == "DW_TAG_variable" and _name(die) in WANTED and "DW_AT_location" in die.attributes:
+                        at = int.from_bytes(bytes(die.attributes["DW_AT_location"].value[1:9]), "little")
+                        self._found[_name(die)] = qemu.VIRT_IMAGE_BASE + at, _type(die)
+            self.statics = {name: self._read(at, die) for name, (at, die) in self._found.items()}
+
+    def number(self, at: int, size: int = 8) -> int:
+        """A number in memory, by its physical address."""
+        return int.from_bytes(self._ram[at - self._base : at - self._base + size], "little")
+
+    def numbers(self, at: int, count: int, size: int = 8) -> list[int]:
+        """So many in a row."""
+        data = self._ram[at - self._base : at - self._base + count * size]
+        return [int.from_bytes(data[place : place + size], "little") for place in range(0, len(data), size)]
+
+    def _read(self, at: int, die: DIE) -> Any:
+        if die.tag == "DW_TAG_structure_type":
+            members = [child for child in die.iter_children() if child.tag == "DW_TAG_member" and "DW_AT_data_bit_offset" not in child.attributes]
+            size = die.attributes["DW_AT_byte_size"].value
+            if not members:
+                return self.number(at, size)
+            return {_name(child): self._read(at + child.attributes["DW_AT_data_member_location"].value, _type(child)) for child in members}
+        if die.tag == "DW_TAG_array_type":
+            item = _type(die)
+            (span,) = die.iter_children()
+            length = span.attributes["DW_AT_count"].value
+            size = _size(item)
+            return [self._read(at + place * size, item) for place in range(length)]
+        return self.number(at, _size(die))
+
+
+def _name(die: DIE) -> str:
+    return str(die.attributes["DW_AT_name"].value.decode())
+
+
+def _type(die: DIE) -> DIE:
+    found = die.get_DIE_from_attribute("DW_AT_type")
+    while found.tag in ("DW_TAG_typedef", "DW_TAG_member"):
+        found = found.get_DIE_from_attribute("DW_AT_type")
+    return found
+
+
+def _size(die: DIE) -> int:
+    if die.tag == "DW_TAG_pointer_type":
+        return 8
+    if die.tag == "DW_TAG_array_type":
+        (span,) = die.iter_children()
+        return int(span.attributes["DW_AT_count"].value) * _size(_type(die))
+    return int(die.attributes["DW_AT_byte_size"].value)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What EL2 still knows of guests: counts of VMs, of vCPUs, of pinned frames, and of pages of tables that are in use or wait to be emptied."""
+
+    vms: int
+    vcpus: int
+    pins: int
+    tables: int
+    waiting: int
+
+
+class Frames:
+    """The frame table."""
+
+    def __init__(self, memory: Memory) -> None:
+        layout = memory.statics["LAYOUT"]
+        self._banks = layout["banks"][: layout["count"]]
+        self.words = memory.numbers(memory.statics["ENTRIES"]["data"], layout["frames"])
+
+    def index(self, pa: int) -> int | None:
+        """The number of the frame at `pa`; None where that is no RAM."""
+        for bank in self._banks:
+            if bank["base"]["raw"] <= pa < bank["base"]["raw"] + bank["frames"] * PAGE:
+                return int(bank["first"] + (pa - bank["base"]["raw"]) // PAGE)
+        return None
+
+    def span(self, pa: int, size: int) -> range:
+        """The numbers of the frames that so many bytes lie in."""
+        first = self.index(pa & ~(PAGE - 1))
+        assert first is not None, f"{pa:#x} is no RAM"
+        return range(first, first + (pa % PAGE + size + PAGE - 1) // PAGE)
+
+
+class _Walk:
+    """Every table and every leaf of all guests."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._tables = memory.statics["TABLES"]
+        self.pages: list[int] = []
+        """Tables below the start tables, by number."""
+        self.leaves: list[tuple[int, int]] = []
+        """Where each leaf leads, and how many frames it spans."""
+
+    def slots(self, page: int, level: int, first: int = 0) -> None:
+        """The slots of one table from `first` on, and all below."""
+        words = self._memory.numbers(self._tables["data"] + page * PAGE, SLOTS)
+        assert not any(words[:first]), f"table {page} was emptied up to slot {first}, and is not empty there"
+        for word in words[first:]:
+            if not word & 1:
+                assert word == 0, f"table {page} has {word:#x}"
+            elif word & 2 and level < LAST_LEVEL:
+                self.add((((word & ADDRESS) - self._tables["data"]) // PAGE), level + 1)
+            else:
+                self.leaves.append((word & ADDRESS, SLOTS ** (LAST_LEVEL - level)))
+
+    def add(self, page: int, level: int, first: int = 0) -> None:
+        assert 0 <= page < self._tables["length"], f"a table at page {page} of {self._tables['length']}"
+        self.pages.append(page)
+        self.slots(page, level, first)
+
+
+def check(memory: Memory) -> Left:
+    """Holds everything that EL2 keeps about guests against everything else it keeps; what is left."""
+    statics = memory.statics
+    vms = [vm for vm in statics["VMS"]["slots"] if vm["used"]]
+    vcpus = [vcpu for vcpu in statics["VCPUS"]["slots"] if vcpu["used"]]
+    frames = Frames(memory)
+    running = [index for index, word in enumerate(statics["CLAIMS"]) if word & 0xFFFF not in (0, 0xFFFF)]
+    assert not running, f"vCPUs {running} are claimed and no CPU is on"
+    owners = Counter(vcpu["vm"] for vcpu in vcpus)
+    seats = {index: vm["seats"] for index, vm in enumerate(statics["VMS"]["slots"]) if vm["used"] and vm["seats"]}
+    assert dict(owners) == seats, "VMs count vCPUs that they do not have"
+
+    pins = Counter(frame for vm in vms for frame in frames.span(vm["mmu_at"]["raw"], vm["mmu_size"]))
+    for vcpu in vcpus:
+        pins.update(frames.span(vcpu["at"]["raw"], vcpu["size"]))
+        if vcpu["vector_bytes"]:
+            pins.update(frames.span(vcpu["vectors"]["raw"], vcpu["vector_bytes"]))
+    entries = {index: FrameEntry.of(u64(word)) for index, word in enumerate(frames.words) if word & 0xFFFF != int(State.HOST.raw)}
+    pinned = {index: int(entry.pins) for index, entry in entries.items() if entry.pins != 0}
+    assert pinned == dict(pins), "pins of frames are not those of the VMs and vCPUs that there are"
+    others = {index for index, entry in entries.items() if entry.state is not State.HOST}
+    assert all(entries[index].state is State.EL2 for index in others), "a frame is neither the host's nor EL2's"
+
+    walk = _Walk(memory)
+    for vm in vms:
+        for number in range(vm["shadow"]["space"]["roots"]):
+            walk.slots(vm["shadow"]["space"]["root"] + number, vm["shadow"]["space"]["start"])
+    in_use = len(walk.pages)
+    graveyard = statics["GRAVEYARD"]
+    for grave in graveyard["graves"][: graveyard["count"]]:
+        walk.add(grave["page"], grave["level"], grave["cursor"])
+    assert len(walk.pages) == len(set(walk.pages)), "a table stands in two places"
+    pool = statics["POOLS"][int(PoolName.GUESTS.raw)]
+    assert pool["used"] == len(walk.pages), f"{pool['used']} pages of guests' tables are in use, {len(walk.pages)} can be reached"
+    assert pool["reserved"] == 0
+    starts = sum(statics["POOLS"][int(name.raw)]["used"] for name in (PoolName.GUEST_STARTS, PoolName.STARTS))
+    assert starts == len(vms) + 1, f"{starts} start tables for {len(vms)} VMs and the host"
+    runs: Counter[int] = Counter()
+    for output, size in walk.leaves:
+        first, last = frames.index(output), frames.index(output + (size - 1) * PAGE)
+        assert (first is None) is (last is None), f"a leaf leads to {output:#x}, in RAM in part"
+        if first is not None and last is not None:
+            assert not others.intersection(range(first, last + 1)), f"a guest's leaf leads to {output:#x}, which is EL2's"
+            runs.update({first // SLOTS, last // SLOTS})
+    counted = memory.numbers(statics["LEAVES"]["data"], statics["LEAVES"]["length"], 4)
+    assert counted == [runs[run] for run in range(len(counted))], "leaves are not as many as were counted"
+    return Left(len(vms), len(vcpus), sum(pins.values()), in_use, len(walk.pages) - in_use)
