@@ -39,7 +39,7 @@ class Tables(RuleBasedStateMachine):
         super().__init__()
         for attached in (pages.TABLES, pages.ORDER, pages.PLACE):
             attached.detach()
-        pages.POOLS.copy_from(Array[TablePool, 4]())
+        pages.POOLS.copy_from(Array[TablePool, 5]())
         pages.REGION.copy_from(Region())
         self.machine = Machine(ram_base=RAM, ram_size=1 << 20, registers={"VTTBR_EL2": 0})
         self.machine.__enter__()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from elftools.dwarf.die import DIE

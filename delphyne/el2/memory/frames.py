@@ -263,8 +263,8 @@ def take(pa: Pa, owner: u16, page: Ipa) -> None | Err:
         return Err.OWNER
     if entry.pins != 0:
         return Err.BUSY
-    blocks.forget(index)
     _store(index, wanted)
+    blocks.forget(index)
     return None
 
 
