@@ -805,6 +805,10 @@ static void go_far(void)
 		count(&tally, vcpu, run(vcpu));
 		if ((slot & 255) == 128)
 			flush_all(vm);
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+		if (slot == 32)
+			call(CALL(__kvm_tlb_flush_vmid_range), (u64)mmu_of(vm), 0, 1UL << 28, NULL);
+#endif
 	}
 	/* It has all the tables now. */
 	say_tally("far", tally, "");

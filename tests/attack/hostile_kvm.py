@@ -85,10 +85,11 @@ class Beside:
 
 
 def beside_guest(guest: guest_build.Guest, script: str) -> Beside:
-    """`script` in the background, the guest meanwhile, and once more the guest when both are over."""
+    """`script` in the background, the guest meanwhile, and once more the guest when both are over. The first says what it found when nobody else
+    writes to the console."""
     commands = bare_guest.words(KINDS, TIMES)
     run = host_python.command("bare_guest", f"/{bare_guest.IMAGE}", "2", "3", *commands)
-    text = f"({script}) &\n{run}\nwait\n{run}\n"
+    text = f"({script}) &\n{run} > /tmp/beside\nwait\ncat /tmp/beside\n{run}\n"
     return Beside(text, (*host_python.files(), (bare_guest.IMAGE, guest.image.read_bytes())), 2 * len(commands))
 
 

@@ -68,9 +68,9 @@ def serve(frame: Frame, layout: Layout, places: Places, known: bool) -> None:
 def _serve_stub(frame: Frame, layout: Layout, known: bool) -> None:
     """What the kernel asks before KVM is there, at kexec, and when KVM goes."""
     function = frame.x[0]
-    if function == STUB_RESET_VECTORS and known:
-        seats.bury_dead(layout)
-    if function == STUB_SET_VECTORS or function == STUB_RESET_VECTORS:
+    if function == STUB_RESET_VECTORS and known and not seats.bury_dead(layout):
+        frame.elr = wrap_sub(frame.elr, 4)
+    elif function == STUB_SET_VECTORS or function == STUB_RESET_VECTORS:
         frame.x[0] = SUCCESS
     elif function == STUB_SOFT_RESTART:
         _restart(frame, known)

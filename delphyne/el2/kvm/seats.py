@@ -31,6 +31,8 @@ HAD_LEAF: Final = u64(4)
 QUADWORD: Final = u64(16)
 LONGEST_VECTOR: Final = u64(256)
 """Bytes in an SVE vector at most (Arm ARM, ZCR_EL1.LEN)."""
+BURIALS: Final = u64(16)
+"""VMs that one stay at EL2 ends at most where the host runs no more guests."""
 PATIENCE: Final = u64(4)
 """Pieces of the graveyard's work that one call does where it finds no room, before it asks to be called again."""
 
@@ -129,14 +131,21 @@ def end_next() -> bool:
 
 
 @cold
-def bury_dead(found: Layout) -> None:
-    """End the VMs that have left their structures: the host has said that it runs no more guests for now."""
+def bury_dead(found: Layout) -> bool:
+    """End VMs that have left their structures: the host has said that it runs no more guests for now. False where there may be more than one stay
+    at EL2 is for: the host is then to call again."""
+    buried = u64(0)
     with frames.LOCK, GUESTS_LOCK:
         for index in u64.range(vms.LIMIT):
             if vms.VMS.slots[index].used and _is_gone(found, index):
+                if buried == BURIALS:
+                    return False
                 ended = end(index)
                 if isinstance(ended, Err):
                     _bury(ended)
+                else:
+                    buried += 1
+    return True
 
 
 def sit(found: Layout, seat: Seat, address: u64) -> None | Err:
