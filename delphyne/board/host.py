@@ -76,12 +76,13 @@ def _arguments(host: Host) -> str:
 
 def command(host: Host, image: Path) -> list[str]:
     """QEMU's command line; the serial port is on stdin and stdout. Fetches and builds what it needs."""
+    guest_devices = _guest_devices(host)
     kernel = kernel_file(host.kernel)
     display = kernel_modules.image_files(kernel, DISPLAY_MODULES) | {hostimage.SETUP: kernel_modules.LOAD.encode()} if host.graphics else {}
     files = dict(host.files) | display | (vmm.host_files(kernel, DISPLAY_MODULES if host.graphics else ()) if host.guest_kernels else {})
     initrd = hostimage.build({} if host.script is None else {SCRIPT: host.script}, files=files)
     arguments = _arguments(host)
-    machine = replace(host.machine, extra=(*_guest_devices(host), *host.machine.extra, *(DISPLAY if host.graphics else ())))
+    machine = replace(host.machine, extra=(*guest_devices, *host.machine.extra, *(DISPLAY if host.graphics else ())))
     if host.plain:
         loaded: tuple[str, ...] = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
         return qemu.command(kernel, replace(machine, extra=(*machine.extra, *loaded)))

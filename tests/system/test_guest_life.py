@@ -155,7 +155,7 @@ def test_two_at_once_and_death_under_load(image: Path, way: str, kernel: str) ->
 
 @pytest.mark.parametrize("kernel", ["6.1", pytest.param("6.12", marks=pytest.mark.slow)])
 def test_a_cpu_of_a_cortex_a57_comes_back_and_runs_guests(image: Path, kernel: str) -> None:
-    """Not on plain KVM: there the host hangs (see PROCESSOR in test_guest_stress.py)."""
+    """Not on plain KVM: there the host hangs (see PLAIN_PROCESSOR in test_guest_stress.py)."""
     cpu = "/sys/devices/system/cpu/cpu1/online"
     with session(Host(kernel=kernel, machine=machine("cortex-a57")), image) as host:
         guest = host.boot_guest(Guest(kernel))
