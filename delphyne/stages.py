@@ -41,7 +41,7 @@ QUICK = (
     Stage("rings 1 and 3: CPython, the simulated machine, differential", _python("-m", "pytest", "-n", "2", "-m", "not slow and not system"), 900),
     Stage("ring 2: proofs", _python("-m", "delphyne.cli", "prove"), 900),
     Stage("packages for ring 4 (the last that needs the network)", _python("-m", "delphyne.cli", "hostimage"), 900),
-    Stage("ring 4: machines in QEMU", _python("-m", "pytest", "-n", "2", "-m", "system and not slow"), 1500),
+    Stage("ring 4: machines in QEMU", _python("-m", "pytest", "-n", "2", "-m", "system and not slow"), 3000),
 )
 
 NIGHTLY = (

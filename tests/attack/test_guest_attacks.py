@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hostile host can try by KVM's calls, and a hostile guest by its instructions and tables: catalogue lines H5, H6, H10 to H13, H16, H28, H33 to
-H35, G2, G5 and G6, as far as ordinary VMs are concerned.
+"""What a hostile host can try by KVM's calls, and a hostile guest by its instructions and tables: catalogue lines H5, H6, H10 to H13, H16, H28, H33
+to H35, G2, G5 and G6, as far as ordinary VMs are concerned.
 
 Each boot tries many attacks. After each attack a guest as it should be has run; after each boot EL2 had not stopped, no kernel has complained, and
 all that EL2 keeps about guests agrees (el2_memory.py): no pin, no table and no leaf is left over, and none leads to memory of EL2's.
@@ -91,7 +91,7 @@ def test_no_guest_reaches_a_page_of_el2(built: Built, places: Layout, tmp_path: 
 def test_a_storm_beside_a_guest(
     built: Built, places: Layout, guest: guest_build.Guest, tmp_path: Path, kernel: str, cpu: str, seed: int
 ) -> None:
-    """H10, H12, H13, H16, G6: 10,000 pseudo-random operations on two CPUs, while KVM runs a guest that causes every kind of exit and checks itself."""
+    """H10, H12, H13, H16, G6: 10,000 pseudo-random operations on two CPUs, while KVM runs a guest that causes every kind of exit."""
     storm = f"try storm {seed:x} {10_000:x}\n"
     beside = beside_guest(guest, target(places) + storm)
     seen = attack(built, tmp_path, kernel, cpu, 2, beside.script, files=beside.files, timeout=180.0)
