@@ -62,7 +62,7 @@ class Pools:
         self.order = Cells("order", u32, self._order_agrees)
         self.place = Cells("place", u32, self._place_agrees)
         self.cells = Cells("table word", u64)
-        self.pools: Any = Array[TablePool, 4]()
+        self.pools: Any = Array[TablePool, len(PoolName)]()
         self.pool = self.pools[u64(self.name.raw)]
         for field in FIELDS:
             setattr(self.pool, field, u64(self.unit) if field == "unit" else given.u64(f"pool.{field}"))
