@@ -31,7 +31,7 @@ from delphyne.lang.machine import Access, FaultKind, GuestFault, Machine
 
 PAGE, BLOCK, GIGA = 1 << 12, 1 << 21, 1 << 30
 SPAN = {3: PAGE, 2: BLOCK, 1: GIGA}
-RAM, RAM_SIZE = 0x4000_0000, 0x0300_0000
+RAM, RAM_SIZE = 0x4000_0000, 0x0180_0000
 PAGES_AT, BOOKKEEPING_AT, FRAMES_AT = RAM, RAM + 0x0040_0000, RAM + 0x0050_0000
 HOST_AT = RAM + 0x0080_0000
 """From here on RAM is the host's: first what its kernel keeps for itself, then what it gives to guests."""
@@ -47,6 +47,8 @@ ACCESSED, NORMAL, INNER, XN = 1 << 10, 0b1111 << 2, 3 << 8, 1 << 54
 HOST_VTTBR = 0x4700_0000
 TRANSLATION, ACCESS_FLAG, PERMISSION = 0x04, 0x08, 0x0C
 FREE = pages.free
+UNKNOWN_LEVEL = 2**31 - 1
+"""What newer kernels say for "any level"; older ones say 0."""
 
 LENGTHS = {
     Field.VCPU_REGS: 8 * 34, Field.VCPU_FP_REGS: 528, Field.VCPU_SYS_REGS: 8 * 64, Field.VCPU_VGIC: 512, Field.VGIC_AP0R: 16, Field.VGIC_AP1R: 16,
@@ -291,8 +293,9 @@ class World:
     # --- its calls -----------------------------------------------------------------------------------------------------------------------
 
     def flush_address(self, vm: HostVm, ipa: int, level: int) -> None:
+        """As TLBI IPAS2E1IS with that level as its hint: what came from leaves of another level may stay (Arm ARM C5.5, TTL)."""
         until_done(lambda: flushes.address(u64(vm.mmu), u64(ipa), u64(level)))
-        vm.stale = [leaf for leaf in vm.stale if not leaf.covers(ipa)]
+        vm.stale = [leaf for leaf in vm.stale if not leaf.covers(ipa) or level not in (0, UNKNOWN_LEVEL, leaf.level)]
         self._flushed(vm, ipa, ipa + 1 if level != 3 else ipa)
 
     def flush_pages(self, vm: HostVm, start: int, count: int) -> None:
@@ -494,8 +497,13 @@ def until_done(call: object) -> None:
 def forget_statics() -> None:
     """What a reset of the machine does."""
     forget_held_locks()
-    for static in (pages.POOLS, pages.REGION, frames.LAYOUT, graveyard.GRAVEYARD, vms.VMS, vcpus.VCPUS, vcpus.CLAIMS):
+    for static in (pages.POOLS, pages.REGION, frames.LAYOUT):
         wipe(static)
+    # The same for long arrays, of which few elements were ever touched.
+    for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS):
+        array._cells._made.clear()
+    vcpus.VCPUS.hints.fill(u64(0))
+    graveyard.GRAVEYARD.count = vms.VMS.clock = vcpus.VCPUS.clock = u64(0)
     for number in range(2):
         wipe(seats.SEATS.of(number))
         wipe(CPUS.of(number))

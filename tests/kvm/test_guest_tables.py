@@ -219,7 +219,7 @@ def test_memory_that_is_no_ram_is_shown_page_by_page() -> None:
 @pytest.mark.parametrize(("bits", "top"), [(40, 1023), (40, 600), (43, 8191), (48, 511)])
 def test_a_guest_with_addresses_at_the_top_can_be_emptied(bits: int, top: int) -> None:
     """The graveyard holds fewer tables than a start table has slots: all goes, in as many calls as that takes."""
-    with a_world(guests=1300) as world:
+    with a_world(guests=900) as world:
         vm = world.new_vm(bits=bits)
         span = 1 << (30 if bits <= 43 else 39)
         world.put(vm, top * span, 3, GUEST_MEMORY | attributes())
@@ -231,7 +231,7 @@ def test_a_guest_with_addresses_at_the_top_can_be_emptied(bits: int, top: int) -
 
 
 def test_more_tables_than_the_graveyard_holds_go_in_several_calls() -> None:
-    with a_world(guests=1300) as world:
+    with a_world(guests=900) as world:
         vm = world.new_vm()
         seat = world.sit(vm)
         root = vm.root

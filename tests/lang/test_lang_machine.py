@@ -510,3 +510,26 @@ def test_dirty_frames_are_not_handed_over(m: Machine) -> None:
     m.register_table(DATA)
     m.hand_over(DATA, 0x2000)
     assert DATA not in m.live_tables
+
+
+def test_what_is_made_from_a_doomed_table_entry_goes_with_it() -> None:
+    """Between an invalidation and the DSB that completes it another CPU walks on from where it remembers the last table to be."""
+    with Machine(cpus=2) as machine:
+        root, middle, last = RAM + 0x1_0000, RAM + 0x1_1000, RAM + 0x1_2000
+        for at, word in ((root, middle | 3), (middle, last | 3), (last, RAM | 0x7FF), (last + 8, RAM + 0x1000 | 0x7FF)):
+            machine.memory.write(at, word.to_bytes(8, "little"))
+        for number in range(2):
+            with machine.on(number):
+                machine.write_register("VTTBR_EL2", 5 << 48 | root)
+                machine.write_register("VTCR_EL2", 25 | 1 << 6 | 3 << 12 | 5 << 8)
+                machine.write_register("HCR_EL2", 1)
+        with machine.on(1):
+            assert machine.stage2_translate(0) == RAM
+        place_at(AtomicU64, u64(root)).store(u64(0), Order.RELAXED)
+        dsb(Domain.ISHST)
+        tlbi_vmalls12e1is()
+        with machine.on(1):
+            assert machine.stage2_translate(0x1000) == RAM + 0x1000, "from the entry that is doomed"
+        dsb(Domain.ISH)
+        with machine.on(1), pytest.raises(GuestFault):
+            machine.stage2_translate(0x1000)

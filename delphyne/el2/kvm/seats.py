@@ -297,7 +297,8 @@ def end(index: u64) -> None | Err:
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def _new_vm(found: Layout, mmu: u64, at: Pa, vmid: u64, table: HostTable) -> u64 | Err:
-    """A slot for a VM that was not known: a free one, or that of a VM that is gone, or else of the one that was used least recently."""
+    """A slot for a VM that was not known: a free one, or that of a VM that is gone, or else of the one that was used least recently. Err.BUSY as
+    `sit`: where start tables are lacking a VM gives way too, and what it had is there at the next try."""
     place = vms.free_slot()
     if place is None:
         emptied = _make_place(found)
@@ -306,9 +307,17 @@ def _new_vm(found: Layout, mmu: u64, at: Pa, vmid: u64, table: HostTable) -> u64
         place = emptied
     made = vms.create(place, mmu, at, u64(found.sizes[u64(Subject.MMU.raw)]), vmid, table, _shadow_bits(table.bits))
     if isinstance(made, Err):
-        return made
+        return _without_start_tables(found) if made is Err.NO_MEMORY else made
     _read_once_for_all(found, place)
     return place
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _without_start_tables(found: Layout) -> Err:
+    """A VM gives way; there is more at the next try."""
+    emptied = _make_place(found)
+    return emptied if isinstance(emptied, Err) else Err.BUSY
 
 
 @holds(frames.LOCK)
@@ -325,7 +334,7 @@ def _is_gone(found: Layout, index: u64) -> bool:
 def _make_place(found: Layout) -> u64 | Err:
     """End a VM that has left its structure, else the one that was used least recently and does not run."""
     for index in u64.range(vms.LIMIT):
-        if _is_gone(found, index):
+        if vms.VMS.slots[index].used and _is_gone(found, index):
             ended = end(index)
             if not isinstance(ended, Err):
                 return index

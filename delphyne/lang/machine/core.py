@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -250,7 +251,7 @@ class Machine:
         if everywhere is None:
             return
         for doom in [doom for doom in cpu.doomed if everywhere or not doom.everywhere]:
-            doom.tlb.remove(doom.entries)
+            doom.complete()
             cpu.doomed.remove(doom)
         for stale in [stale for stale in cpu.stale_lines if everywhere or not stale.everywhere]:
             for line in stale.lines:
@@ -268,7 +269,8 @@ class Machine:
             unseen = cpu.unseen_here if other is cpu else cpu.unseen
             doomed = [entry for entry in other.tlb.entries if matches(operation, vmid, address, entry) and not unseen.intersection(entry.read_from)]
             if doomed:
-                cpu.doomed.append(Doom(other.tlb, doomed, broadcast))
+                others = {id(entry) for entry in other.tlb.entries} - {id(entry) for entry in doomed}
+                cpu.doomed.append(Doom(other.tlb, doomed, broadcast, partial(matches, operation, vmid, address), others))
 
     def cache(self, operation: str, address: int | None) -> None:
         """A data cache operation acts at once; lines of instruction caches go with the DSB that completes it."""

@@ -2,13 +2,14 @@
 """What a CPU remembers of page tables, and how it forgets (Arm ARM D8.13, D8.14).
 
 An entry never leaves by chance: every forgotten invalidation shows. An invalidation dooms the entries that match when it is issued; they
-go when the CPU that issued it completes a DSB that waits for it. An entry whose descriptor that CPU had changed without a DSB before the
-invalidation survives, because a walk could still have read the old descriptor.
+go when the CPU that issued it completes a DSB that waits for it, and with them what was made from them meanwhile: a walk that began at a doomed
+entry for a table is no translation that may outlive the DSB. An entry whose descriptor that CPU had changed without a DSB before the invalidation
+survives, because a walk could still have read the old descriptor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -69,6 +70,8 @@ class Entry:
     attributes: Attributes = field(default_factory=Attributes)
     read_from: dict[int, int] = field(default_factory=dict)
     """Physical address and value of each descriptor that went into it."""
+    made_from: tuple[Entry, ...] = ()
+    """Entries that spared its walk a part of the way."""
 
     def covers(self, address: int) -> bool:
         """Whether an input address is in the range."""
@@ -89,11 +92,22 @@ class Entry:
 
 @dataclass(slots=True)
 class Doom:
-    """Entries that an invalidation will remove: those of one CPU. `everywhere`: the DSB must reach the inner shareable domain."""
+    """Entries that an invalidation will remove: those of one CPU. `everywhere`: the DSB must reach the inner shareable domain. `concerns` is what the
+    invalidation is about; `others` were there when it was issued and stay."""
 
     tlb: Tlb
     entries: list[Entry]
     everywhere: bool
+    concerns: Callable[[Entry], bool]
+    others: set[int]
+
+    def complete(self) -> None:
+        """Forget them, and what was made from them since."""
+        gone = {id(entry) for entry in self.entries}
+        for entry in self.tlb.entries:
+            if id(entry) not in self.others and self.concerns(entry) and any(id(before) in gone for before in entry.made_from):
+                gone.add(id(entry))
+        self.tlb.entries = [entry for entry in self.tlb.entries if id(entry) not in gone]
 
 
 class Tlb:
@@ -114,11 +128,6 @@ class Tlb:
     def add(self, entry: Entry) -> None:
         """Remember."""
         self.entries.append(entry)
-
-    def remove(self, doomed: Iterable[Entry]) -> None:
-        """Forget."""
-        gone = {id(entry) for entry in doomed}
-        self.entries = [entry for entry in self.entries if id(entry) not in gone]
 
 
 def matches(operation: str, vmid: int, address: int | None, entry: Entry) -> bool:

@@ -68,6 +68,8 @@ class Found:
     attributes: Attributes
     read_from: dict[int, int]
     is_global: bool = True
+    made_from: tuple[Entry, ...] = ()
+    """Entries of the TLB that spared a part of the way."""
 
     def at(self, address: int) -> int:
         """Where an address in the range goes."""
@@ -94,11 +96,12 @@ class Walker:
         known = self.tlb.find(Kind.STAGE2, self.registers.vmid, None, ipa)
         if known is None:
             found = self._walk_stage2(ipa, on_walk)
-            self.tlb.add(
-                Entry(Kind.STAGE2, self.registers.vmid, None, found.base, found.size, found.output, found.level, found.attributes, found.read_from)
-            )
+            vmid, attributes = self.registers.vmid, found.attributes
+            made = Entry(Kind.STAGE2, vmid, None, found.base, found.size, found.output, found.level, attributes, found.read_from, found.made_from)
+            self.tlb.add(made)
+            found.made_from = (made,)
         else:
-            found = Found(known.base, known.size, known.output, known.level, known.attributes, known.read_from)
+            found = Found(known.base, known.size, known.output, known.level, known.attributes, known.read_from, made_from=(known,))
         _permit(found, access, 2, ipa, on_walk)
         return found
 
@@ -124,12 +127,16 @@ class Walker:
             if _is_leaf(descriptor, level, 2, ipa, on_walk):
                 break
             table, level = descriptor & ADDRESS, level + 1
-            self.tlb.add(Entry(Kind.STAGE2_TABLE, self.registers.vmid, None, base, block_size(level - 1), table, level, read_from=dict(read_from)))
+            made = Entry(Kind.STAGE2_TABLE, self.registers.vmid, None, base, block_size(level - 1), table, level, read_from=dict(read_from))
+            made.made_from = () if known is None else (known,)
+            self.tlb.add(made)
+            known = made
         if not descriptor & ACCESSED and not field(vtcr, 21, 21):
             raise GuestFault(FaultKind.ACCESS_FLAG, 2, level, ipa, on_walk)
         never = field(descriptor, 54, 53) in (1, 2)
         attributes = Attributes(bool(field(descriptor, 6, 6)), bool(field(descriptor, 7, 7)), not never, field(descriptor, 5, 2) == 0xF)
-        return Found(base, block_size(level), descriptor & ADDRESS & ~(block_size(level) - 1), level, attributes, read_from)
+        output = descriptor & ADDRESS & ~(block_size(level) - 1)
+        return Found(base, block_size(level), output, level, attributes, read_from, made_from=() if known is None else (known,))
 
     def _descriptor(self, address: int, cacheable: bool, read_from: dict[int, int], stage: int, level: int, at: int, on_walk: bool) -> int:
         try:
@@ -153,7 +160,8 @@ class Walker:
         if known is None:
             width = 64 - field(registers.tcr_el2, 5, 0)
             found = self._walk_stage1(va, width, registers.ttbr0_el2, registers.tcr_el2, registers.mair_el2, Kind.EL2_TABLE)
-            self.tlb.add(Entry(Kind.EL2, 0, None, found.base, found.size, found.output, found.level, found.attributes, found.read_from))
+            made = Entry(Kind.EL2, 0, None, found.base, found.size, found.output, found.level, found.attributes, found.read_from, found.made_from)
+            self.tlb.add(made)
         else:
             found = Found(known.base, known.size, known.output, known.level, known.attributes, known.read_from)
         _permit(found, access, 1, va, False)
@@ -181,6 +189,7 @@ class Walker:
             first.attributes.both(second.attributes),
             {**first.read_from, **second.read_from},
             first.is_global,
+            (*first.made_from, *second.made_from),
         )
         if known is None:
             self.tlb.add(
@@ -194,6 +203,7 @@ class Walker:
                     found.level,
                     found.attributes,
                     found.read_from,
+                    found.made_from,
                 )
             )
         return found
@@ -224,14 +234,16 @@ class Walker:
         cacheable = field(control, 9, 8) != 0
         start = level = 4 - (width - 12 + 8) // 9
         read_from: dict[int, int] = {}
+        made_from: list[Entry] = []
         limits = Attributes()
         if va >> width and is_el2:
             raise GuestFault(FaultKind.TRANSLATION, 1, 0, va)
         known = self.tlb.find(kind, vmid, asid, va)
         if known is None:
-            table = self._table(ttbr & 0x0000_FFFF_FFFF_FFFE, is_el2, read_from)
+            table = self._table(ttbr & 0x0000_FFFF_FFFF_FFFE, is_el2, read_from, made_from)
         else:
             table, level, read_from, limits = known.output, known.level, dict(known.read_from), known.attributes
+            made_from.append(known)
         while True:
             low = 12 + 9 * (3 - level)
             index = field(va, (width if level == start else low + 9) - 1, low)
@@ -241,10 +253,10 @@ class Walker:
             base = va & ~(block_size(level) - 1)
             if _is_leaf(descriptor, level, 1, va, False):
                 break
-            table, level = self._table(descriptor & ADDRESS, is_el2, read_from), level + 1
+            table, level = self._table(descriptor & ADDRESS, is_el2, read_from, made_from), level + 1
             not_executable = field(descriptor, 60, 60) if is_el2 else field(descriptor, 59, 59)
             limits = limits.both(Attributes(writable=not field(descriptor, 62, 62), executable=not not_executable))
-            self.tlb.add(Entry(kind, vmid, asid, base, block_size(level - 1), table, level, limits, dict(read_from)))
+            self.tlb.add(Entry(kind, vmid, asid, base, block_size(level - 1), table, level, limits, dict(read_from), tuple(made_from)))
         if not descriptor & ACCESSED:
             raise GuestFault(FaultKind.ACCESS_FLAG, 1, level, va)
         not_executable = field(descriptor, 54, 54) if is_el2 else field(descriptor, 53, 53)
@@ -252,14 +264,16 @@ class Walker:
         write_back = field(memory, 7, 4) not in (0, 4) and field(memory, 3, 0) not in (0, 4)
         own = Attributes(True, not field(descriptor, 7, 7), not not_executable, write_back)
         output = descriptor & ADDRESS & ~(block_size(level) - 1)
-        return Found(base, block_size(level), output, level, limits.both(own), read_from, is_el2 or not descriptor & NOT_GLOBAL)
+        everywhere = is_el2 or not descriptor & NOT_GLOBAL
+        return Found(base, block_size(level), output, level, limits.both(own), read_from, everywhere, tuple(made_from))
 
-    def _table(self, address: int, is_el2: bool, read_from: dict[int, int]) -> int:
+    def _table(self, address: int, is_el2: bool, read_from: dict[int, int], made_from: list[Entry]) -> int:
         """Where a stage-1 table is: for EL1 through stage 2, whose descriptors then take part in the translation that is being found."""
         if is_el2:
             return address
         found = self.stage2(address, Access.READ, on_walk=True)
         read_from.update(found.read_from)
+        made_from += found.made_from
         return found.at(address)
 
 
