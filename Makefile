@@ -66,6 +66,8 @@ fuzz: setup
 bench: setup
 	@$(DELPHYNE) bench language
 	@$(DELPHYNE) bench boot
+	@$(DELPHYNE) bench kvm
+	@$(DELPHYNE) bench guest
 
 nightly: setup
 	@$(DELPHYNE) test --nightly
