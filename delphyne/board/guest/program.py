@@ -55,6 +55,7 @@ class Kind(Enum8):
     FILL_2M = 9
     REFILL_4K = 10
     NOTHING = 11
+    DEBUG = 12
 
 
 class Wrong(Enum8):
@@ -210,6 +211,8 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _refill(FRESH + PAGE * UNMAP_PAGES * number, simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
+        case Kind.DEBUG:
+            return _debug(simd, seed)
         case Kind.NONE:
             return Wrong.UNKNOWN
 
@@ -229,6 +232,16 @@ def _hypercall(simd: bool, seed: u64) -> Wrong:
     if not right:
         return Wrong.SIMD
     return Wrong.NOTHING if version >> 16 == 1 else Wrong.ANSWER
+
+
+def _debug(simd: bool, seed: u64) -> Wrong:
+    start.mark_begin()
+    counted = start.write_debug_register(seed << 12)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if counted == 3 else Wrong.ANSWER
 
 
 def _mmio(simd: bool, seed: u64) -> Wrong:

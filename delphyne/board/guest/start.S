@@ -70,6 +70,19 @@ hypercall:
         hvc     #0
         ret
 
+        .globl  write_debug_register            // x0: a breakpoint's address -> 3, where each instruction behind the exits ran once
+write_debug_register:
+        mov     x9, x0
+        msr     dbgbvr0_el1, x9                 // trapped; from now on KVM keeps the guest's debug registers apart
+        add     x9, x9, #1
+        mov     w0, #0x84000000                 // PSCI_VERSION
+        hvc     #0
+        add     x9, x9, #1
+        mrs     x10, dbgbvr0_el1
+        add     x9, x9, #1
+        sub     x0, x9, x10
+        ret
+
         .globl  wait_for_interrupt
 wait_for_interrupt:
         dsb     sy

@@ -29,6 +29,12 @@ def hypercall(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
 
 
 @assembly
+def write_debug_register(address: u64) -> u64:
+    """A breakpoint's address is written and read back, with a hypercall in between: 3 where every instruction ran once and the address was kept."""
+    raise RuntimeError("no debug registers in CPython")
+
+
+@assembly
 def wait_for_interrupt() -> None:
     """WFI: returns when an interrupt is pending, masked or not; may return for no reason."""
 
