@@ -150,7 +150,7 @@ def _stress(image: Path, tmp_path: Path, way: str, kernel: str, times: int) -> N
         host.run(f"echo $$ > {GROUPS}/cgroup.procs")
         for disturb in DISTURBANCES:
             begun = time.monotonic()
-            work = guest.shell.start(f"self-check 8 256 {2 * times}")
+            work = guest.shell.start(f"self-check 8 256 {times}")
             disturb(host, guest, times)
             disturbed = time.monotonic()
             said = guest.shell.finish(work, 600.0, check=False)
