@@ -261,7 +261,8 @@ def hostimage(
 
     for line in debian.KERNELS:
         typer.echo(os.path.relpath(debian.kernel(line)))
-        typer.echo(os.path.relpath(kmodule.build("hostile", line)))
+        for module in ("hostile", "hostile_kvm"):
+            typer.echo(os.path.relpath(kmodule.build(module, line)))
     for line in debian.FLAVOURS if flavours else ():
         typer.echo(os.path.relpath(debian.kernel(line)))
     host_programs.files("kexec-tools", "sbin/kexec")

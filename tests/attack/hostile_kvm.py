@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import mmap
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import el2_memory
 from hostile_host import PAGE, RAM_AT, RAM_MIB, Layout, machine
 
+from delphyne.bench import kvm, stays
 from delphyne.board import bare_guest, host, host_python, kmodule, qemu
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
@@ -96,6 +97,13 @@ def beside_guest(guest: guest_build.Guest, script: str) -> Beside:
 def has_passed(console: str, beside: Beside) -> bool:
     """Whether the guest found everything right, both times."""
     return console.count(f"bare guest: 0{bare_guest.END}") == 2 and console.count("\nPASS ") == beside.commands
+
+
+def measured(built: Built, kernel: str, cpu: str, script: str) -> stays.Reader:
+    """How long EL2 was at work at a time while a host ran `script`, as in `attack`."""
+    files = (("hostile_kvm.ko", kmodule.build("hostile_kvm", kernel).read_bytes()),)
+    of = replace(kvm.measured_host(kernel, cpu, plain=False), script=PREPARE + script + FINISH, files=files)
+    return stays.measure(of, built)
 
 
 def attack(

@@ -38,4 +38,5 @@ def test_the_list_is_for_people_and_programs() -> None:
 
 
 def test_only_machines_under_attack_are_run() -> None:
-    assert files() == ["tests/attack/test_boot_attacks.py", "tests/attack/test_damaged_boots.py"]
+    names = ("test_boot_attacks", "test_damaged_boots", "test_guest_attacks")
+    assert files() == [f"tests/attack/{name}.py" for name in names]

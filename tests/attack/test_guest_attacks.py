@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from hostile_host import PAGE, Layout
-from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, target
+from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, measured, target
 
+from delphyne.bench import stays
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
@@ -98,6 +99,24 @@ def test_a_storm_beside_a_guest(
     assert seen.of("storm")["made"] >= 10_000, seen.console
     assert has_passed(seen.console, beside), seen.console
     all_went_well(seen)
+
+
+def check_stays(built: Built, places: Layout, kernel: str, attacks: str) -> None:
+    reader = measured(built, kernel, "cortex-a57", target(places) + attacks)
+    spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
+    assert reader.count > 1000, f"only {reader.count} stays were seen"
+    assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
+
+
+def test_no_stay_at_el2_is_long(built: Built, places: Layout) -> None:
+    """G6 and H16: a guest takes all tables, a host flushes all that it has, more VMs and vCPUs begin than there is room for, and all end at once."""
+    check_stays(built, places, "6.12", "try far\ntry pools\ntry end\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attacks", ["try far\ntry pools\ntry end\n", "try controls\n", "try storm 3 100\n"])
+def test_no_stay_at_el2_is_long_in_a_storm(built: Built, places: Layout, attacks: str) -> None:
+    check_stays(built, places, "6.1", attacks)
 
 
 @pytest.mark.slow
