@@ -101,22 +101,19 @@ def test_a_storm_beside_a_guest(
     all_went_well(seen)
 
 
-def check_stays(built: Built, places: Layout, kernel: str, attacks: str) -> None:
+POOLS = "try far\ntry pools\ntry end\n"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attacks"),
+    [("6.12", "try far\n"), *(pytest.param(kernel, POOLS, marks=pytest.mark.slow, id=f"{kernel}-pools") for kernel in ("6.1", "6.12"))],
+)
+def test_no_stay_at_el2_is_long(built: Built, places: Layout, kernel: str, attacks: str) -> None:
+    """G6 and H16: a guest takes all tables and a host flushes all that it has; more VMs and vCPUs begin than have room, and all end at once."""
     reader = measured(built, kernel, "cortex-a57", target(places) + attacks)
     spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
     assert reader.count > 1000, f"only {reader.count} stays were seen"
     assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
-
-
-def test_no_stay_at_el2_is_long(built: Built, places: Layout) -> None:
-    """G6 and H16: a guest takes all tables, a host flushes all that it has, more VMs and vCPUs begin than there is room for, and all end at once."""
-    check_stays(built, places, "6.12", "try far\ntry pools\ntry end\n")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attacks", ["try far\ntry pools\ntry end\n", "try controls\n", "try storm 3 100\n"])
-def test_no_stay_at_el2_is_long_in_a_storm(built: Built, places: Layout, attacks: str) -> None:
-    check_stays(built, places, "6.1", attacks)
 
 
 @pytest.mark.slow
