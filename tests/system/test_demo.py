@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
@@ -56,8 +57,8 @@ def check_scenario(console: str, cpus: int) -> None:
         "*** delphyne stopped on CPU 0: arithmetic overflow\n",
         "  values: 18446744073709551600 (0xfffffffffffffff0), 17 (0x11)\n",
         f"  at      delphyne/el2/entry/demo.py:{trap_line} in delphyne.el2.entry.demo.serve_call\n",
-        " in el2_lower\n",
-        " in lower\n",
+        " in el2_call\n",
+        " in call\n",
         f"  stopped {cpus - 1} of {cpus - 1} other CPUs\n",
         "*** end of report\n",
     ]:
@@ -205,18 +206,19 @@ def test_gdb_breaks_lists_and_steps_in_python(gdb: Gdb) -> None:
 
 def test_gdb_prints_arguments_structures_and_arrays(gdb: Gdb) -> None:
     said = gdb("hbreak delphyne.el2.entry.demo.serve_call", "continue", "print *frame", "print/x frame->x[1]", "print frame->x", "backtrace")
-    assert "x = {1, 268435516, 14, 0 <repeats 28 times>}, elr = 268435472, spsr = 965" in said, said
+    registers = r"\{1, 268435516, 14, 0 <repeats \d+ times>.*\}"  # a call's frame has no x18 to x28
+    assert re.search(f"x = {registers}, elr = 268435472, spsr = 965", said), said
     assert "= 0x1000003c" in said, said
-    assert "= {1, 268435516, 14, 0 <repeats 28 times>}" in said, said
+    assert re.search(f"= {registers}\n", said), said
     assert "serve_call (frame=0x" in said, said
-    assert "el2_lower (frame=0x" in said, said
-    assert "in lower () at delphyne/el2/entry/el2.S:" in said, said
+    assert "el2_call (frame=0x" in said, said
+    assert "in call () at delphyne/el2/entry/el2.S:" in said, said
 
 
 def test_gdb_walks_from_the_report_through_the_trap_to_the_interrupted_code(gdb: Gdb) -> None:
     said = gdb("hbreak trap_report", "continue", "backtrace", "frame 2", "info args")
     frames = [line for line in said.splitlines() if line.startswith("#")]
-    wanted = ["trap_report (site=", "in __trap () at delphyne/el2/entry/el2.S:", "serve_call (frame=", "el2_lower (frame=0x", "in lower () at"]
+    wanted = ["trap_report (site=", "in __trap () at delphyne/el2/entry/el2.S:", "serve_call (frame=", "el2_call (frame=0x", "in call () at"]
     for number, text in enumerate(wanted):
         assert text in frames[number], said
     assert "a=18446744073709551600, b=17" in said, said
