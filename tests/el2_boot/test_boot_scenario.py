@@ -9,7 +9,7 @@ import pytest
 from fdt_writer import board, cells64, write
 from serial_port import SerialPort
 
-from delphyne.el2.arch import cpu, image, psci
+from delphyne.el2.arch import caches, cpu, image, psci
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
@@ -380,7 +380,7 @@ def test_cleaning_touches_every_line_of_a_range(booted: tuple[Machine, SerialPor
     machine, _, _ = booted
     machine.write_register("CTR_EL0", 4 << 16)
     before = len(machine.events)
-    cpus.clean_range(Va(u64(RAM + 70)), u64(130))
+    caches.clean_range(Va(u64(RAM + 70)), u64(130))
     lines = [event.address for event in machine.events[before:] if event.name == "dc civac"]
     assert lines == [RAM + 64, RAM + 128, RAM + 192]
     assert machine.events[-1].name == "dsb sy"

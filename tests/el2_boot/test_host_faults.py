@@ -16,7 +16,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.entry import cpus, dispatch, firmware, host, host_modules, main, next_kernel, own_map
 from delphyne.el2.kvm import layout, places
-from delphyne.el2.memory import pages
+from delphyne.el2.memory import host_map, pages
 from delphyne.lang import Hostile, Order, Pa, u64, wipe
 from delphyne.lang.machine import Access, GuestFault, Machine
 
@@ -33,7 +33,7 @@ def arm_image(size: int) -> bytes:
 
 def start(machine: Machine) -> Frame:
     """Boots a host without BTF; its first state."""
-    for static in (host.HOST_SPACE, host_modules.WANTED):
+    for static in (host_map.HOST_SPACE, host_modules.WANTED):
         wipe(static)
     machine.memory.write(KERNEL_AT, arm_image(0x10_0000))
     root = board(cells64(RAM, RAM_BYTES))

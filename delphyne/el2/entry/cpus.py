@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from delphyne.el2.arch import image, timer
+from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.cpu import CPUS, EMERGENCY_BYTES, EMERGENCY_OFFSET, SLOT_BYTES, STACK_BYTES, STACK_OFFSET, Cpu, come_online
 from delphyne.el2.arch.exception import TPIDR_EL2
 from delphyne.el2.arch.hypervisor import (
@@ -24,24 +25,10 @@ from delphyne.el2.arch.hypervisor import (
     Cnthctl,
     Mdcr,
 )
-from delphyne.el2.arch.identification import CTR_EL0, ID_AA64DFR0_EL1, MIDR_EL1, MPIDR_EL1, PMCR_EL0
+from delphyne.el2.arch.identification import ID_AA64DFR0_EL1, MIDR_EL1, MPIDR_EL1, PMCR_EL0
 from delphyne.el2.arch.machine import Machine
 from delphyne.el2.arch.psci import AFFINITY_MASK, PSCI_CPU_ON, PSCI_SUCCESS, Conduit, smc_call
-from delphyne.lang import (
-    Domain,
-    Level,
-    Order,
-    Va,
-    address_of,
-    boot,
-    dc_civac,
-    dsb,
-    isb,
-    log,
-    tlbi_alle1,
-    u8,
-    u64,
-)
+from delphyne.lang import Domain, Level, Order, address_of, boot, dsb, isb, log, tlbi_alle1, u8, u64
 
 START_BYTES: Final = u64(128)
 """What `secondary_entry` reads of a `Cpu` lies in this many bytes from its start."""
@@ -146,13 +133,3 @@ def _start(machine: Machine, index: u64, mpidr: u64) -> bool:
             return True
     log(Level.WARNING, f"CPU {index} (affinity {mpidr:x}) was started and does not arrive")
     return False
-
-
-def clean_range(start: Va, size: u64) -> None:
-    """Cleans and invalidates the data cache lines of a range to the point of coherency, and waits for it."""
-    line = u64(4) << u64(CTR_EL0.read().dmin_line)
-    at = start.align_down(line)
-    while at < start + size:
-        dc_civac(at)
-        at = at + line
-    dsb(Domain.SY)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host: its kernel from the boot modules, its device tree, its stage-2 map, and its first instruction on each CPU.
 
-The host sees the machine one to one, but for EL2's memory, which is in its device tree no more and in its map never. RAM is mapped before the first
-instruction, by the largest blocks; everything else when it is first touched, since no tree says where all devices are. Devices are mapped as
-memory, so that the host's own map decides what kind each is (the stricter of both counts, Arm ARM D8.6).
+The host sees the machine one to one, but for EL2's memory, which is in its device tree no more and in its map never, and for the frames of protected
+guests. RAM is mapped before the first instruction (`memory.host_map`); everything else when it is first touched, since no tree says where all
+devices are.
 
-Lock: HOST_LOCK (22), under which the host's map is made, filled and looked up; `pages.LOCK` is taken inside. A fault is answered under it by
-looking again, so that a CPU that faulted while another one filled or split the same block goes on.
+Locks: HOST_LOCK (22) while the map is made and filled; what a touch of a guest's frame takes is in `guest.private`.
 """
 
 from __future__ import annotations
@@ -14,28 +13,26 @@ from __future__ import annotations
 from typing import Final, Never
 
 from delphyne.el2.arch import fdt, fdt_edit, image, inject, modules
+from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import FAULT_LEVEL, MODE_EL1H, TRANSLATION_FAULT, AbortIss, Spsr
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
-from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, Stage2Memory, level_size
+from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, level_size
 from delphyne.el2.arch.translation import VTCR_EL2, physical_bits, physical_size
 from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
 from delphyne.el2.entry import cpus, firmware, host_modules, own_map
 from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.kvm.layout import Phase
-from delphyne.el2.memory import pages, stage2, tables
-from delphyne.el2.memory.pages import PoolName
-from delphyne.el2.memory.stage2 import Rights
+from delphyne.el2.memory import frames, host_map, pages, stage2, tables
+from delphyne.el2.memory.host_map import HOST_LOCK, HOST_SPACE
 from delphyne.lang import (
     Array,
     Domain,
     Hostile,
-    Ipa,
     Level,
-    Lock,
     Order,
     Pa,
     Va,
@@ -43,7 +40,6 @@ from delphyne.lang import (
     boot,
     dsb,
     frozen,
-    guarded,
     holds,
     isb,
     log,
@@ -51,18 +47,13 @@ from delphyne.lang import (
     struct,
     tlbi_vmalls12e1,
     u8,
-    u16,
     u32,
     u64,
 )
 
-HOST_VMID: Final = u16(0)
-HOST_LOCK: Final = Lock("host map", rank=22)
-HOST_SPACE: Final = guarded(HOST_LOCK, tables.Space())
 TREE_ALIGNMENT: Final = u64(2 << 20)
 TREE_GROWTH: Final = u64(8192)
 """More than the edit can add: a command line moves, memory nodes gain a few entries."""
-EVERYTHING: Final = Rights(True, True, True)
 
 
 @struct
@@ -185,14 +176,14 @@ def _write_tree(raw: View[u8], tree: fdt.Tree, room: u64) -> None | Err:
         size = fdt_edit.edit(raw, tree, out, host)
     if isinstance(size, Err):
         return size
-    cpus.clean_range(Va(HOST.tree_at.raw), room)
+    clean_range(Va(HOST.tree_at.raw), room)
     return None
 
 
 @holds(HOST_LOCK)
 def _make_map(machine: Machine) -> None | Err:
     bits = max(physical_bits(), u64(39))
-    created = stage2.create(HOST_SPACE, bits, PoolName.STARTS, PoolName.HOST, HOST_VMID)
+    created = host_map.create(bits)
     if isinstance(created, Err):
         return created
     for i in u64.range(machine.bank_count):
@@ -205,7 +196,7 @@ def _make_map(machine: Machine) -> None | Err:
                 at = own
             else:
                 stop = min(end, _next_own(at))
-                mapped = stage2.map_range(HOST_SPACE, Ipa(at), Pa(at), stop - at, Stage2Memory.NORMAL, EVERYTHING)
+                mapped = host_map.add(at, stop - at)
                 if isinstance(mapped, Err):
                     return mapped
                 at = stop
@@ -314,13 +305,13 @@ def is_hosts(at: Pa, size: u64) -> bool:
 @holds(HOST_LOCK)
 def _fill(ipa: u64) -> bool:
     """Maps the largest block around `ipa` that is all the host's and not mapped in part. False where there is none."""
-    if stage2.translate(HOST_SPACE, Ipa(ipa)) is not None:
+    if host_map.is_mapped(ipa):
         return True
     for level in u64.range(1, 4):
         size = level_size(level)
         base = ipa & ~(size - 1)
-        if not _touches_own(base, size):
-            mapped = stage2.map_range(HOST_SPACE, Ipa(base), Pa(base), size, Stage2Memory.NORMAL, EVERYTHING)
+        if not _touches_own(base, size) and not frames.touches_ram(Pa(base), size):
+            mapped = host_map.add(base, size)
             if not isinstance(mapped, Err):
                 return True
     return False

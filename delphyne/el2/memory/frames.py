@@ -201,6 +201,15 @@ def index_of(pa: Pa) -> u64 | None:
     return None
 
 
+def touches_ram(base: Pa, size: u64) -> bool:
+    """Whether any of these bytes, which lie below 48 bits, is RAM of the table."""
+    for number in u64.range(LAYOUT.count):
+        bank = LAYOUT.banks[number]
+        if bank.base < base + size and base < bank.base + bank.frames * PAGE_SIZE:
+            return True
+    return False
+
+
 def entry_at(index: u64) -> FrameEntry:
     """The entry with this index. Without the lock it may be old when it is looked at."""
     return FrameEntry.of(ENTRIES[index].load(Order.ACQUIRE))

@@ -10,7 +10,7 @@ Lock: none of its own. A `Space` is guarded by its owner's lock (rank 20 to 29),
 
 Invariants, for every slot of a table that can be reached (`invariants.slot_is_sound`): it is zero, or a leaf whose output is aligned to
 what the slot spans, or leads to a page of the space's pool that is in use and that no other slot leads to. No table below the start
-tables is empty, but in a guest's shadow (shadow.py), whose tables are given back all at once.
+tables is empty, but in a guest's shadow (shadow.py), whose tables are given back all at once, and in the host's map (host_map.py).
 """
 
 from __future__ import annotations
@@ -168,6 +168,13 @@ def unmap_leaf(space: Space, address: u64) -> Walk | Err:
     _flush(space, address)
     _dismantle(space, address, cut)
     return found
+
+
+def empty_slot(space: Space, address: u64, found: Walk) -> None:
+    """Remove the leaf that `walk` found for `address`; its table stays, though it may be empty now. No processor translates by the leaf when this
+    returns."""
+    _clear(found.table, found.slot)
+    _flush(space, address)
 
 
 def unmap_range(space: Space, address: u64, size: u64) -> u64 | Err:
