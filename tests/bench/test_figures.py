@@ -39,6 +39,13 @@ def test_every_subject_is_reported(rows: dict[str, language.Row]) -> None:
         assert f"{subject.name}: checked / unchecked" in rows
 
 
+def test_export_and_import_of_a_page_stay_below_their_limit(tmp_path: Path) -> None:
+    found = {row["name"]: row for row in language.of_pages(tmp_path)}
+    for name in ("export of a page, crypto extensions", "import of a page, crypto extensions"):
+        assert found[name]["limit"] == 18_500
+        assert found[name]["ok"], found[name]
+
+
 def outcome(number: int) -> Outcome:
     return Outcome(Ending.VALUE, (number, 0), 1, bytes([number]))
 

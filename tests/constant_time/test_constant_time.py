@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import traces
 
-from delphyne.board.bare.bare import Buffer, Case, build
+from delphyne.board.bare.bare import AS, Buffer, Case, build, tool
 from delphyne.compiler.back.ir import AARCH64, emit
 from delphyne.compiler.back.lower import lower
 from delphyne.compiler.front import compile_modules
+from delphyne.el2.sealing.page import Phase
 
 SEALING = "delphyne.el2.sealing"
 EL2 = Path(__file__).resolve().parents[2] / "delphyne" / "el2"
@@ -26,6 +27,8 @@ KEEPS = {
     "forget": Case(f"{SEALING}.aes256.forget", ("secret",)),
     "digest": Case(f"{SEALING}.sha256.compress", ("state", "secret", 128)),
     "digest by extensions": Case(f"{SEALING}.sha256_ce.compress", ("state", "secret", 128)),
+    "export of a piece": Case(f"{SEALING}.page.step", ("exporting", "area", "secret", "page", 4096, 128)),
+    "import of a piece": Case(f"{SEALING}.page.step", ("decrypting", "area", "secret", "page", 4096, 128)),
     "comparison": Case("leaky.same", ("secret", 64, "data", 64)),
 }
 LEAKS = {
@@ -33,6 +36,8 @@ LEAKS = {
     "secret branch": Case("leaky.branches", ("secret", 8, "data", 8)),
     "secret number of rounds": Case("leaky.counts", ("secret", 8)),
 }
+JOBS = {"exporting": Phase.EXPORT, "decrypting": Phase.DECRYPT}
+"""Jobs in the middle of a page: the phase is their first byte."""
 COVERED = {"sealing/aes256.py", "sealing/aes256_ce.py"}
 """The files of EL2 that handle secrets; all of their functions are reached by the calls above."""
 
@@ -42,16 +47,22 @@ Trace = Callable[[Case, bytes], list[tuple[int, int | None]]]
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     folder = tmp_path_factory.mktemp("constant_time")
-    modules = [f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "sha256_ce")]
+    modules = [f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "sha256_ce", "page")]
     program = compile_modules([*modules, "leaky"])
     for case in (*KEEPS.values(), *LEAKS.values()):
         program.functions[case.symbol].exported = True
     compiled = folder / "program.o"
     compiled.write_bytes(lower(emit(program, AARCH64).text, AARCH64).data)
 
+    support = folder / "support.o"
+    support.with_suffix(".S").write_text(".globl simd_enter, simd_leave\nsimd_enter: ret\nsimd_leave: ret\n")
+    tool([AS, "-o", support, support.with_suffix(".S")])
+
     def run(case: Case, secret: bytes) -> list[tuple[int, int | None]]:
         buffers = [Buffer("secret", secret), Buffer("schedule", bytes(240)), Buffer("state", bytes(32)), Buffer("data", bytes(range(LENGTH)))]
-        return traces.trace(build([compiled], [case], folder / "image.elf", buffers=buffers))
+        buffers += [Buffer(name, bytes([phase.raw]) + bytes(255)) for name, phase in JOBS.items()]
+        buffers += [Buffer("area", bytes(256)), Buffer("page", (secret * 16)[:4096])]
+        return traces.trace(build([compiled, support], [case], folder / "image.elf", buffers=buffers))
 
     return run
 

@@ -21,12 +21,19 @@ COUNTER = (0xF0F1F2F3F4F5F6F7, 0xFFFFFFFFFFFFFFFA)
 DATA = bytes(n * 13 & 0xFF for n in range(300))
 LENGTHS = (0, 1, 15, 16, 63, 64, 65, 127, 128, 129, 271, 300)
 STACK = 8192
+CALLED = ("aes256.expand", "aes256.apply", "aes256_ce.apply", "sha256.start", "sha256.update", "sha256.finish")
+PAGE_CALLS = ("engine.choose", "page.begin_export", "page.begin_import", "page.step")
+PAGE = 4096
+IDENTITY, IPA, TERMS = 7, 0x4000_3000, 9 | 3 << 56
+INTEGRITY = 15
+RECORD = "job + 16"
+"""Where a job holds its record."""
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = compile_modules([f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256")])
-    for name in ("aes256.expand", "aes256.apply", "aes256_ce.apply", "sha256.start", "sha256.update", "sha256.finish"):
+    program = compile_modules([f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "engine", "page")])
+    for name in (*CALLED, *PAGE_CALLS):
         program.functions[f"{SEALING}.{name}"].exported = True
     out = tmp_path_factory.mktemp("sealing") / "program.o"
     out.write_bytes(lower(emit(program, AARCH64).text, AARCH64).data)
@@ -66,6 +73,57 @@ def test_digests_equal_hashlib_at_every_edge(compiled: Path, extensions: int) ->
     buffers = [Buffer("context", bytes(128)), Buffer("area", bytes(1024)), Buffer("data", DATA), Buffer("digest", bytes(32))]
     results = outcomes(compiled, cases, buffers)
     assert [outcome.dump for outcome in results[3::4]] == [hashlib.sha256(DATA[:length]).digest() for length in LENGTHS]
+
+
+def page_cases(extensions: bool, limit: int) -> tuple[list[Case], Case, list[Buffer]]:
+    """Key and export of a page of DATA, what goes on with a job, and the buffers. The key's schedule is the first case's dump."""
+    go_on = Case(f"{SEALING}.page.step", ("job", "area", "key", "page", PAGE, limit), dump=("page", PAGE))
+    cases = [Case(f"{SEALING}.engine.choose")] if extensions else []
+    cases.append(Case(f"{SEALING}.aes256.expand", ("key", "material", 32), dump=("key", 240)))
+    cases.append(Case(f"{SEALING}.page.begin_export", ("job", "area", IDENTITY, IPA, TERMS)))
+    cases += [go_on] * -(-PAGE // limit)
+    buffers = [Buffer("key", bytes(240)), Buffer("material", KEY), Buffer("job", bytes(256)), Buffer("area", bytes(1024)), Buffer("page", plain())]
+    return cases, go_on, buffers
+
+
+def plain() -> bytes:
+    return (DATA * 14)[:PAGE]
+
+
+@pytest.mark.parametrize("limit", [1024, 4032, PAGE])
+@pytest.mark.parametrize("extensions", [False, True])
+def test_pages_are_exported_as_the_libraries_say_and_come_back(compiled: Path, extensions: bool, limit: int) -> None:
+    export, go_on, buffers = page_cases(extensions, limit)
+    export[-1] = Case(go_on.symbol, go_on.args, dump=("page", PAGE))
+    shown = Case("bare_nothing", dump=(RECORD, 40))
+    back = [Case(f"{SEALING}.page.begin_import", ("job", "area", IDENTITY, IPA, RECORD)), *[go_on] * (2 * -(-PAGE // limit))]
+    results = outcomes(compiled, [*export, shown, *back], buffers)
+    assert [outcome.ending for outcome in results] == [Ending.VALUE] * len(results)
+    secret = Cipher(algorithms.AES(KEY), modes.CTR(struct.pack(">QQ", 9, 0))).encryptor().update(plain())
+    header = b"Delphyne: a page of a protected guest, 1" + struct.pack(">QQQ", IDENTITY, IPA, TERMS)
+    assert results[len(export) - 1].dump == secret
+    assert results[len(export)].dump == hashlib.sha256(header + secret).digest() + struct.pack("<Q", TERMS)
+    assert results[-1].dump == plain()
+
+
+@pytest.mark.parametrize("extensions", [False, True])
+def test_a_page_that_was_changed_stays_as_it_is(compiled: Path, extensions: bool) -> None:
+    export, go_on, buffers = page_cases(extensions, PAGE)
+    begin = Case(f"{SEALING}.page.begin_import", ("job", "area", IDENTITY, IPA + PAGE, RECORD))
+    results = outcomes(compiled, [*export, begin, go_on], buffers)
+    assert INTEGRITY in results[-1].numbers
+    assert results[-1].dump == results[-3].dump != plain()
+
+
+@pytest.mark.parametrize("extensions", [False, True])
+def test_no_round_key_of_a_page_stays_on_the_stack(compiled: Path, extensions: bool) -> None:
+    cases, go_on, buffers = page_cases(extensions, PAGE)
+    cases[-1] = Case(go_on.symbol, go_on.args, dump=(f"bare_stack_top - {STACK}", STACK))
+    results = outcomes(compiled, cases, buffers)
+    schedule = results[-3].dump
+    assert schedule[:32] == KEY
+    stack = {results[-1].dump[at : at + 8] for at in range(0, STACK, 8)}
+    assert not stack & ({schedule[at : at + 8] for at in range(0, 240, 8)} | sliced_words(schedule))
 
 
 @pytest.mark.parametrize("name", ["aes256.apply", "aes256_ce.apply"])

@@ -13,7 +13,7 @@ from typing import Final
 
 from delphyne.el2.arch.identification import ID_AA64ISAR0_EL1, ID_AA64PFR0_EL1
 from delphyne.el2.sealing import aes256, aes256_ce, sha256
-from delphyne.lang import Bits64, SimdArea, Slice, SysReg, View, bits, boot, frozen, simd, struct, u8
+from delphyne.lang import Bits64, SimdArea, Slice, SysReg, View, bits, boot, frozen, secret_equal, simd, struct, u8
 
 
 class Timing(Bits64):
@@ -89,3 +89,11 @@ def crypt(area: SimdArea, key: aes256.Key, counter: aes256.Counter, data: Slice[
     else:
         aes256.apply(key, counter, data)
     _end(before)
+
+
+def same(a: View[u8], b: View[u8]) -> bool:
+    """Whether both hold the same bytes, in a time that does not depend on them; traps INDEX where their lengths differ."""
+    before = _begin()
+    equal = secret_equal(a, b)
+    _end(before)
+    return equal
