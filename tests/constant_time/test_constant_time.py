@@ -29,6 +29,7 @@ KEEPS = {
     "digest by extensions": Case(f"{SEALING}.sha256_ce.compress", ("state", "secret", 128)),
     "export of a piece": Case(f"{SEALING}.page.step", ("exporting", "area", "secret", "page", 4096, 128)),
     "import of a piece": Case(f"{SEALING}.page.step", ("decrypting", "area", "secret", "page", 4096, 128)),
+    "random bytes": Case(f"{SEALING}.drbg.generate", ("generator", "area", "data", 0, "data", 40)),
     "comparison": Case("leaky.same", ("secret", 64, "data", 64)),
 }
 LEAKS = {
@@ -47,7 +48,7 @@ Trace = Callable[[Case, bytes], list[tuple[int, int | None]]]
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     folder = tmp_path_factory.mktemp("constant_time")
-    modules = [f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "sha256_ce", "page")]
+    modules = [f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "sha256_ce", "page", "drbg")]
     program = compile_modules([*modules, "leaky"])
     for case in (*KEEPS.values(), *LEAKS.values()):
         program.functions[case.symbol].exported = True
@@ -61,7 +62,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
     def run(case: Case, secret: bytes) -> list[tuple[int, int | None]]:
         buffers = [Buffer("secret", secret), Buffer("schedule", bytes(240)), Buffer("state", bytes(32)), Buffer("data", bytes(range(LENGTH)))]
         buffers += [Buffer(name, bytes([phase.raw]) + bytes(255)) for name, phase in JOBS.items()]
-        buffers += [Buffer("area", bytes(256)), Buffer("page", (secret * 16)[:4096])]
+        buffers += [Buffer("area", bytes(256)), Buffer("page", (secret * 16)[:4096]), Buffer("generator", secret[:64] + bytes([1, *bytes(7)]))]
         return traces.trace(build([compiled, support], [case], folder / "image.elf", buffers=buffers))
 
     return run

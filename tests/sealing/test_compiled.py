@@ -23,6 +23,7 @@ LENGTHS = (0, 1, 15, 16, 63, 64, 65, 127, 128, 129, 271, 300)
 STACK = 8192
 CALLED = ("aes256.expand", "aes256.apply", "aes256_ce.apply", "sha256.start", "sha256.update", "sha256.finish")
 PAGE_CALLS = ("engine.choose", "page.begin_export", "page.begin_import", "page.step")
+DRBG_CALLS = ("drbg.instantiate", "drbg.generate")
 PAGE = 4096
 IDENTITY, IPA, TERMS = 7, 0x4000_3000, 9 | 3 << 56
 INTEGRITY = 15
@@ -32,8 +33,8 @@ RECORD = "job + 16"
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = compile_modules([f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "engine", "page")])
-    for name in (*CALLED, *PAGE_CALLS):
+    program = compile_modules([f"{SEALING}.{name}" for name in ("aes256", "aes256_ce", "sha256", "engine", "page", "drbg")])
+    for name in (*CALLED, *PAGE_CALLS, *DRBG_CALLS):
         program.functions[f"{SEALING}.{name}"].exported = True
     out = tmp_path_factory.mktemp("sealing") / "program.o"
     out.write_bytes(lower(emit(program, AARCH64).text, AARCH64).data)
@@ -146,6 +147,33 @@ def test_the_key_schedule_leaves_nothing_on_the_stack(compiled: Path) -> None:
     assert schedule.dump[:32] == KEY
     stack = {call.dump[at : at + 8] for at in range(0, STACK, 8)}
     assert not stack & {schedule.dump[at : at + 8] for at in range(0, 240, 8)}
+
+
+DRBG_BYTES = 72
+"""Key, V and the number of requests."""
+
+
+@pytest.mark.parametrize("extensions", [False, True])
+def test_the_generator_gives_the_published_answer_and_leaves_nothing_on_the_stack(compiled: Path, extensions: bool) -> None:
+    """COUNT = 0 of CAVS 14.3, HMAC_DRBG.rsp of `drbgvectors_no_reseed`, [SHA-256]."""
+    entropy = bytes.fromhex("ca851911349384bffe89de1cbdc46e6831e44d34a4fb935ee285dd14b71a7488659ba96c601dc69fc902940805ec0ca8")
+    answer = "e528e9abf2dece54d47c7e75e5fe302149f817ea9fb4bee6f4199697d04d5b89d54fbb978a15b5c443c9ec21036d2460b6f73ebad0dc2aba6e624abf07745bc1"
+    none, state = ("entropy", 0), Case("bare_nothing", dump=("state", DRBG_BYTES))
+    cases = [Case(f"{SEALING}.engine.choose")] if extensions else []
+    cases += [Case(f"{SEALING}.drbg.instantiate", ("state", "area", "entropy", 32, "entropy + 32", 16, *none)), state]
+    cases += [Case(f"{SEALING}.drbg.generate", ("state", "area", *none, "out", 128), dump=(f"bare_stack_top - {STACK}", STACK)), state]
+    cases += [Case(f"{SEALING}.drbg.generate", ("state", "area", *none, "out", 128), dump=("out", 128))]
+    buffers = [Buffer("state", bytes(DRBG_BYTES)), Buffer("area", bytes(1024)), Buffer("entropy", entropy), Buffer("out", bytes(128))]
+    *_, before, call, after, second = outcomes(compiled, cases, buffers)
+    assert second.dump[:64].hex() == answer
+    stack = {call.dump[at : at + 4] for at in range(0, STACK, 4)}
+    assert not stack & (padded_words(before.dump[:64]) | padded_words(after.dump[:64]))
+
+
+def padded_words(data: bytes) -> set[bytes]:
+    """The words of a secret as HMAC and SHA-256 hold them: as they are and with both pads, in both byte orders."""
+    words = {bytes(byte ^ pad for byte in data[at : at + 4]) for at in range(0, len(data), 4) for pad in (0, 0x36, 0x5C)}
+    return words | {word[::-1] for word in words}
 
 
 def sliced_words(schedule: bytes) -> set[bytes]:

@@ -39,8 +39,8 @@ TERMS = st.builds(
     st.booleans(),
 )
 WORDS = st.integers(0, 2**64 - 1)
-FEW = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-"""A page in CPython takes some tenths of a second."""
+FEW = settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+"""By general registers a page takes CPython a second or two."""
 
 
 @pytest.fixture(params=[2 << 12 | 2 << 4, 0], ids=["extensions", "general"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.sealing import residue
 from delphyne.lang import (
     Array,
     Secret,
@@ -304,17 +305,10 @@ def _expand(key: Key, material: View[u8]) -> None:
     wipe(q)
 
 
-@cold
-def _scrub() -> None:
-    """Overwrite the stack that a call before this one used: the compiler keeps values there that no name reaches."""
-    room = Array[u64, 64]()
-    wipe(room)
-
-
 def expand(key: Key, material: View[u8]) -> None:
     """The key schedule of FIPS 197 section 5.2 from 32 bytes of key; traps INDEX on fewer."""
     _expand(key, material)
-    _scrub()
+    residue.scrub()
 
 
 def forget(key: Key) -> None:

@@ -46,8 +46,8 @@ def choose() -> None:
     CHOICE.timing = ID_AA64PFR0_EL1.read().dit >= 1
 
 
-def _begin() -> Timing:
-    """Make timing independent of data where the processor can; returns what was."""
+def begin() -> Timing:
+    """Make timing independent of data where the processor can; returns what was, for `end`."""
     if not CHOICE.timing:
         return Timing()
     before = DIT.read()
@@ -55,7 +55,8 @@ def _begin() -> Timing:
     return before
 
 
-def _end(before: Timing) -> None:
+def end(before: Timing) -> None:
+    """Work on secrets is over."""
     if CHOICE.timing:
         DIT.write(before)
 
@@ -75,25 +76,25 @@ def digest(area: SimdArea, data: View[u8], out: Slice[u8]) -> None:
 
 def expand(key: aes256.Key, material: View[u8]) -> None:
     """The key schedule from 32 bytes of key; traps INDEX on fewer."""
-    before = _begin()
+    before = begin()
     aes256.expand(key, material)
-    _end(before)
+    end(before)
 
 
 def crypt(area: SimdArea, key: aes256.Key, counter: aes256.Counter, data: Slice[u8]) -> None:
     """AES-256 in counter mode over `data` in place, by the chosen instructions. `area` is this CPU's."""
-    before = _begin()
+    before = begin()
     if CHOICE.aes256:
         with simd(area):
             aes256_ce.apply(key, counter, data)
     else:
         aes256.apply(key, counter, data)
-    _end(before)
+    end(before)
 
 
 def same(a: View[u8], b: View[u8]) -> bool:
     """Whether both hold the same bytes, in a time that does not depend on them; traps INDEX where their lengths differ."""
-    before = _begin()
+    before = begin()
     equal = secret_equal(a, b)
-    _end(before)
+    end(before)
     return equal
