@@ -14,12 +14,16 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.sealing import engine, residue, sha256
-from delphyne.lang import Array, SimdArea, Slice, View, cold, struct, u8, u64, wipe
+from delphyne.lang import Array, SimdArea, Slice, View, apart, cold, load_le64, store_le64, struct, u8, u64, wipe
 
 REQUEST_LIMIT: Final = u64(1 << 48)
 """Requests after one seed (SP 800-90A, table 2)."""
 BYTES_LIMIT: Final = u64(1 << 16)
 """Bytes in one request (the same)."""
+
+INNER: Final = u64(0x3636_3636_3636_3636)
+OUTER: Final = u64(0x5C5C_5C5C_5C5C_5C5C)
+"""The paddings of HMAC (FIPS 198-1)."""
 
 
 @struct
@@ -106,28 +110,31 @@ def _update(state: Drbg, area: SimdArea, first: View[u8], second: View[u8], thir
             return
 
 
+@apart
 def _begin(state: Drbg, area: SimdArea, hash: sha256.Sha256) -> None:
-    """HMAC (FIPS 198-1) under the key, of V and of what the caller adds."""
-    _start(state, area, hash, u8(0x36))
+    """HMAC under the key, of V and of what the caller adds."""
+    _start(state, area, hash, INNER)
     sha256.update(hash, area, state.value[:])
 
 
+@apart
 def _end(state: Drbg, area: SimdArea, hash: sha256.Sha256, out: Slice[u8]) -> None:
     """The 32 bytes of HMAC."""
     inner = Array[u8, 32]()
     sha256.finish(hash, area, inner[:])
-    _start(state, area, hash, u8(0x5C))
+    _start(state, area, hash, OUTER)
     sha256.update(hash, area, inner[:])
     sha256.finish(hash, area, out)
     wipe(inner)
 
 
-def _start(state: Drbg, area: SimdArea, hash: sha256.Sha256, pad: u8) -> None:
-    """A digest that begins with the key, padded."""
+def _start(state: Drbg, area: SimdArea, hash: sha256.Sha256, pad: u64) -> None:
+    """A digest that begins with the key, padded; `pad` is eight times the padding's byte."""
     block = Array[u8, 64]()
-    block.fill(pad)
-    for i in u64.range(state.key.length):
-        block[i] = block[i] ^ state.key[i]
+    for at in u64.range(0, 64, 8):
+        store_le64(block[:], at, pad)
+    for at in u64.range(0, 32, 8):
+        store_le64(block[:], at, load_le64(state.key[:], at) ^ pad)
     engine.start(hash)
     sha256.update(hash, area, block[:])
     wipe(block)

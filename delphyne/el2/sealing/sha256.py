@@ -12,7 +12,24 @@ from typing import Final
 
 from delphyne.el2.sealing import sha256_ce
 from delphyne.el2.sealing.sha256_constants import INITIAL, ROUNDS
-from delphyne.lang import Array, SimdArea, Slice, View, load_be32, rotate_right, simd, store_be32, store_be64, struct, u8, u32, u64, wipe, wrap_add
+from delphyne.lang import (
+    Array,
+    SimdArea,
+    Slice,
+    View,
+    apart,
+    load_be32,
+    rotate_right,
+    simd,
+    store_be32,
+    store_be64,
+    struct,
+    u8,
+    u32,
+    u64,
+    wipe,
+    wrap_add,
+)
 
 BLOCK_SIZE: Final = u64(64)
 DIGEST_SIZE: Final = u64(32)
@@ -169,6 +186,7 @@ def _blocks(hash: Sha256, area: SimdArea, data: View[u8]) -> None:
         compress(hash.state, data)
 
 
+@apart
 def update(hash: Sha256, area: SimdArea, data: View[u8]) -> None:
     """Add `data` to the digest; traps OVERFLOW where all of it together passes 2^64 bytes. `area` is this CPU's."""
     fill = hash.length & (BLOCK_SIZE - 1)
