@@ -188,7 +188,7 @@ def test_el2s_own_map_gives_each_page_its_rights_and_no_more(booted: tuple[Machi
         for page in range(base, base + int(cpu.SLOT_BYTES), 0x1000):
             assert rights(machine, page) == ("rw" if used and page not in guards else ""), hex(page)
         assert int(CPUS.of(slot).stack_top) == (base + int(cpu.SLOT_BYTES) if used else 0)
-    assert rights(machine, BLOB_AT) == "r"
+    assert rights(machine, BLOB_AT) == "rw", "its seed is wiped"
     assert rights(machine, UART_AT & ~0xFFF) == "rw"
     assert rights(machine, RAM) == rights(machine, RAM + RAM_BYTES - 8) == "rw"
     assert rights(machine, 0x4300_0000) == "", "reserved"

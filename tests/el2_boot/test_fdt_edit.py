@@ -25,6 +25,7 @@ SOURCE = """/dts-v1/;
         linux,initrd-start = <1>;
         stdout-path = "/pl011@9000000";
         kaslr-seed = <1 2>;
+        rng-seed = <0x11111111 0x22222222 0x33333333>;
         module@50000000 { compatible = "multiboot,kernel", "multiboot,module"; reg = <0 0x50000000 0 0x100>; bootargs = "console=x quiet";
                           nested { deeper = <1>; }; };
         module@60000000 { compatible = "multiboot,ramdisk", "multiboot,module"; reg = <0 0x60000000 0 0x200>; };
@@ -91,6 +92,21 @@ def test_psci_is_called_by_smc_and_the_rest_is_kept() -> None:
     assert 'method = "smc";' in text
     untouched = ("cpu_on = <0xc4000003>", 'stdout-path = "/pl011@9000000"', "kaslr-seed = <0x01 0x02>", "keep {", "numa-node-id", "memreserve")
     assert [kept for kept in untouched if kept not in text] == []
+
+
+def test_the_seed_is_el2s_alone() -> None:
+    raw = _compile(SOURCE)
+    host = _host(raw)
+    none = _edit(raw, host)
+    host.seed.copy_from(_array(bytes(range(32))))
+    host.seeded = True
+    other = _edit(raw, host)
+    assert isinstance(none, bytes)
+    assert isinstance(other, bytes)
+    assert "rng-seed" not in _source(none)
+    assert _source(other).count("rng-seed") == 1
+    assert "rng-seed = <0x10203 0x4050607 0x8090a0b 0xc0d0e0f 0x10111213 0x14151617 0x18191a1b 0x1c1d1e1f>;" in _source(other)
+    assert not any(bytes([n] * 4) in blob for blob in (none, other) for n in (0x11, 0x22, 0x33))
 
 
 @pytest.mark.parametrize(

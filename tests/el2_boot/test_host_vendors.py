@@ -13,7 +13,7 @@ from delphyne.el2.arch import fdt, vendors
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
-from delphyne.el2.entry import firmware, host, vendor
+from delphyne.el2.entry import host, vendor
 from delphyne.lang import Pa, u64, wipe
 
 RAM, RAM_BYTES = 0x4000_0000, 0x1000_0000
@@ -31,7 +31,7 @@ def relayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     MACHINE.banks[0], MACHINE.bank_count = fdt.Region(Pa(u64(RAM)), u64(RAM_BYTES)), u64(1)
     MACHINE.reserved[0], MACHINE.reserved_count = fdt.Region(Pa(u64(RESERVED)), u64(0x1000)), u64(1)
     host.HOST.tree.holes[0], host.HOST.tree.hole_count = fdt.Region(Pa(u64(OWN)), u64(0x1000)), u64(1)
-    monkeypatch.setattr(firmware, "smc_relay", lambda frame: calls.append(int(frame.x[0])))
+    monkeypatch.setattr(vendor, "smc_relay", lambda frame: calls.append(int(frame.x[0])))
     find("xlnx,zynqmp")
     yield calls
     for static in statics:

@@ -52,6 +52,7 @@ def _machine(cpu: str, cpus: int, memory: int = 1024, gic: int = 3) -> qemu.Mach
 )
 def test_the_kernel_finds_kvm(image: Path, kernel: str, cpu: str, cpus: int, memory: int, gic: int) -> None:
     console = _boot(image, Host(kernel=kernel, machine=_machine(cpu, cpus, memory, gic), script=REPORT))
+    assert f"randomness: firmware 0, processor {int(cpu == 'max')}, device tree 1" in console, console
     report = console[console.index("Run /init") :]
     assert "CPU: All CPU(s) started at EL2" in report, console
     assert "mode initialized successfully" in report, console

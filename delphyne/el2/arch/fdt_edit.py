@@ -2,7 +2,8 @@
 """Writes the device tree that the host kernel gets: the machine's own, changed where EL2 stands between the two.
 
 What changes: memory that is EL2's is gone from the memory nodes; `/chosen` names the kernel's command line and its initrd instead of the boot
-modules they came as (Linux Documentation/devicetree/bindings, chosen); PSCI is called by SMC, since an HVC would reach EL2 as a call of KVM's.
+modules they came as (Linux Documentation/devicetree/bindings, chosen), and a seed that is not EL2's; PSCI is called by SMC, since an HVC would
+reach EL2 as a call of KVM's.
 Everything else is copied token by token, so that what this file does not know stays as it was.
 
 The input is a tree that `fdt.open_tree` accepted; the output never overlaps it. Work is linear in the tree, but for the search of memory nodes'
@@ -21,7 +22,7 @@ from delphyne.lang import Array, Slice, View, constant, load_be32, store_be32, s
 VERSION: Final = u32(17)
 LAST_COMPATIBLE: Final = u32(16)
 
-_NAMES: Final = b"method\0bootargs\0linux,initrd-start\0linux,initrd-end\0reg\0"
+_NAMES: Final = b"method\0bootargs\0linux,initrd-start\0linux,initrd-end\0reg\0rng-seed\0"
 NAMES: Final = constant(Array[u8, len(_NAMES)].of(list(_NAMES)))
 """The property names that are written, after the old ones."""
 METHOD_NAME: Final = u64(_NAMES.index(b"method"))
@@ -29,18 +30,21 @@ BOOTARGS_NAME: Final = u64(_NAMES.index(b"bootargs"))
 INITRD_START_NAME: Final = u64(_NAMES.index(b"linux,initrd-start"))
 INITRD_END_NAME: Final = u64(_NAMES.index(b"linux,initrd-end"))
 REG_NAME: Final = u64(_NAMES.index(b"reg"))
+SEED_NAME: Final = u64(_NAMES.index(b"rng-seed"))
 
 
 @struct
 class HostTree:
     """What is to be changed. `arguments` is the command line without its NUL; `initrd` is empty where there is none; `holes` are what is
-    taken out of memory."""
+    taken out of memory; `seed` is the host's `rng-seed` where it is `seeded`."""
 
     arguments: Array[u8, 2047]
     arguments_length: u64
     initrd: fdt.Region
     holes: Array[fdt.Region, 4]
     hole_count: u64
+    seed: Array[u8, 32]
+    seeded: bool
 
 
 @struct
@@ -163,7 +167,7 @@ def _is_replaced(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node
     if fdt.name_is(raw, node, text(b"chosen")):
         return (
             fdt.equal(name, text(b"bootargs")) or fdt.equal(name, text(b"linux,initrd-start")) or fdt.equal(name, text(b"linux,initrd-end"))
-            or fdt.equal(name, text(b"xen,xen-bootargs")) or fdt.equal(name, text(b"xen,dom0-bootargs"))
+            or fdt.equal(name, text(b"xen,xen-bootargs")) or fdt.equal(name, text(b"xen,dom0-bootargs")) or fdt.equal(name, text(b"rng-seed"))
         )
     if fdt.name_is(raw, node, text(b"psci")):
         return fdt.equal(name, text(b"method"))
@@ -189,12 +193,16 @@ def _begin_node(
 
 
 def _write_chosen(tree: fdt.Tree, out: Slice[u8], writer: Writer, host: HostTree) -> None | Err:
-    """Command line and initrd."""
+    """Command line, seed and initrd."""
     opened = _open_property(tree, out, writer, BOOTARGS_NAME, host.arguments_length + 1)
     if isinstance(opened, Err):
         return opened
     out[writer.at:writer.at + host.arguments_length].copy_from(host.arguments[:host.arguments_length])
     _close_property(out, writer, host.arguments_length, host.arguments_length + 1)
+    if host.seeded:
+        seeded = _write_property(tree, out, writer, SEED_NAME, host.seed[:])
+        if isinstance(seeded, Err):
+            return seeded
     if host.initrd.size == 0:
         return None
     begins = _write_number(tree, out, writer, INITRD_START_NAME, host.initrd.base.raw)

@@ -62,7 +62,7 @@ class IdAa64pfr0(Bits64):
 
 
 class IdAa64isar0(Bits64):
-    """ID_AA64ISAR0_EL1: the crypto extensions and atomics."""
+    """ID_AA64ISAR0_EL1: the crypto extensions, atomics, random numbers."""
 
     aes: u8 = bits(7, 4)
     sha1: u8 = bits(11, 8)
@@ -70,6 +70,7 @@ class IdAa64isar0(Bits64):
     crc32: u8 = bits(19, 16)
     atomic: u8 = bits(23, 20)
     tlb: u8 = bits(59, 56)
+    rndr: u8 = bits(63, 60)
 
 
 class IdAa64dfr0(Bits64):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch.frame import Frame
 from delphyne.lang import Enum8, assembly, u32, u64
 
 PSCI_VERSION: Final = u64(0x8400_0000)
@@ -45,6 +46,12 @@ def smc_call(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
 
 
 @assembly
+def smc_relay(frame: Frame) -> None:
+    """The SMC with the frame's x0 to x17, and its results into them. In CPython there is no firmware."""
+    frame.x[0] = NOT_SUPPORTED
+
+
+@assembly
 def hvc_call(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
     """HVC with four arguments, for a program at EL1 that finds itself below a hypervisor."""
     return NOT_SUPPORTED
@@ -58,18 +65,26 @@ def system_off() -> u64:
 def architecture_feature(function: u64) -> u32:
     """What the firmware says of an SMCCC architecture call on this CPU: ABSENT, or what DEN0028 lets it say of that call, 0 and more.
 
-    Only where the conduit is SMC. A number that PSCI is not known to answer for may be an undefined instruction to firmware of before SMCCC 1.1, so
-    that each step asks whether the next exists (DEN0028, discovery)."""
-    if not _is_at_least(PSCI_VERSION, PSCI_1_0):
-        return ABSENT
-    if u32.wrap(smc_call(PSCI_FEATURES, SMCCC_VERSION, u64(0), u64(0))) & NEGATIVE != 0:
-        return ABSENT
-    if not _is_at_least(SMCCC_VERSION, SMCCC_1_1):
+    Only where the conduit is SMC."""
+    if not has_smccc_1_1():
         return ABSENT
     answer = u32.wrap(smc_call(SMCCC_ARCH_FEATURES, function, u64(0), u64(0)))
     return ABSENT if answer & NEGATIVE != 0 else answer
 
 
-def _is_at_least(function: u64, least: u32) -> bool:
+def has_smccc_1_1() -> bool:
+    """Whether the firmware answers every number of SMCCC, if only by NOT_SUPPORTED. Only where the conduit is SMC.
+
+    A number that PSCI is not known to answer for may be an undefined instruction to firmware of before SMCCC 1.1, so that each step asks whether
+    the next exists (DEN0028, discovery)."""
+    if not is_at_least(PSCI_VERSION, PSCI_1_0):
+        return False
+    if u32.wrap(smc_call(PSCI_FEATURES, SMCCC_VERSION, u64(0), u64(0))) & NEGATIVE != 0:
+        return False
+    return is_at_least(SMCCC_VERSION, SMCCC_1_1)
+
+
+def is_at_least(function: u64, least: u32) -> bool:
+    """Whether a call that answers with a version answers with this one or a newer."""
     version = u32.wrap(smc_call(function, u64(0), u64(0), u64(0)))
     return version & NEGATIVE == 0 and version >= least

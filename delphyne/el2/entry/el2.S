@@ -1365,6 +1365,13 @@ function hvc_call
         ret
 endfunction hvc_call
 
+// random_number() -> x0: RNDRRS, which says by PSTATE.Z that it had nothing in time. 0 then.
+function random_number
+        mrs     x0, s3_3_c2_c4_1
+        csel    x0, xzr, x0, eq
+        ret
+endfunction random_number
+
 // --- addresses of the image -------------------------------------------------------------------------------------------------
 
 edge image_start, __image_start

@@ -14,6 +14,7 @@ from typing import Final
 
 from delphyne.el2.arch import image
 from delphyne.el2.arch.cpu import CPUS, Cpu
+from delphyne.el2.arch.entropy import TRNG_VERSION
 from delphyne.el2.arch.frame import Frame, skip
 from delphyne.el2.arch.psci import (
     AFFINITY_MASK,
@@ -27,8 +28,9 @@ from delphyne.el2.arch.psci import (
     SMCCC_ARCH_WORKAROUND_3,
     SMCCC_VERSION,
     smc_call,
+    smc_relay,
 )
-from delphyne.lang import Domain, Order, address_of, assembly, dsb, u32, u64
+from delphyne.lang import Domain, Order, address_of, dsb, u32, u64
 
 FUNCTION_MASK: Final = u64(0xFFFF_FFFF)
 """SMCCC: the function number is w0."""
@@ -47,7 +49,6 @@ SYSTEM_RESET: Final = u64(0x8400_0009)
 SYSTEM_SUSPEND: Final = u64(0x8400_000E)
 SET_SUSPEND_MODE: Final = u64(0x8400_000F)
 SYSTEM_RESET2: Final = u64(0x8400_0012)
-TRNG_VERSION: Final = u64(0x8400_0050)
 TRNG_LAST: Final = u64(0x8400_0053)
 SMCCC_ARCH_SOC_ID: Final = u64(0x8000_0002)
 
@@ -60,12 +61,6 @@ AFFINITY_OFF: Final = u64(1)
 POWER_OFF: Final = u32(0)
 POWER_ON: Final = u32(1)
 """A CPU that runs, or that somebody is starting: which of the two is the firmware's to know."""
-
-
-@assembly
-def smc_relay(frame: Frame) -> None:
-    """The SMC with the frame's x0 to x17, and its results into them. In CPython there is no firmware."""
-    frame.x[0] = NOT_SUPPORTED
 
 
 def serve(frame: Frame) -> None:

@@ -91,9 +91,9 @@ def find_holes(machine: Machine, blob: Region, holes: Holes) -> None | Err:
     added = add_hole(holes, image.image_start().raw, image.image_end().raw)
     if isinstance(added, Err):
         return added
-    read_only = add_hole(holes, blob.base.raw, blob.base.raw + blob.size)
-    if isinstance(read_only, Err):
-        return read_only
+    device_tree = add_hole(holes, blob.base.raw, blob.base.raw + blob.size)
+    if isinstance(device_tree, Err):
+        return device_tree
     for i in u64.range(machine.reserved_count):
         region = machine.reserved[i]
         added = add_hole(holes, region.base.raw, region.base.raw + region.size)
@@ -204,9 +204,9 @@ def build(machine: Machine, blob: Region, holes: Holes) -> Pa | Err:
             stack = _map_stacks(i)
             if isinstance(stack, Err):
                 return stack
-        read_only = _map(blob.base.align_down(PAGE_SIZE), (blob.base + blob.size).align_up(PAGE_SIZE), Use.CONSTANTS)
-        if isinstance(read_only, Err):
-            return read_only
+        device_tree = _map(blob.base.align_down(PAGE_SIZE), (blob.base + blob.size).align_up(PAGE_SIZE), Use.DATA)
+        if isinstance(device_tree, Err):
+            return device_tree
         ram = _map_ram(machine, holes)
         if isinstance(ram, Err):
             return ram

@@ -11,7 +11,8 @@ from typing import Final
 
 from delphyne.el2.arch import fdt, vendors
 from delphyne.el2.arch.frame import Frame, skip
-from delphyne.el2.entry import firmware, host
+from delphyne.el2.arch.psci import smc_relay
+from delphyne.el2.entry import host
 from delphyne.lang import Level, Pa, View, boot, frozen, log, struct, u8, u32, u64
 
 
@@ -48,5 +49,5 @@ def serve(frame: Frame) -> bool:
         log(Level.WARNING, f"firmware call {frame.x[0]:#x} names memory at {address:#x} that is not the host's")
         return False
     skip(frame)
-    firmware.smc_relay(frame)
+    smc_relay(frame)
     return True
