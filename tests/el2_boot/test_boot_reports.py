@@ -18,18 +18,19 @@ from delphyne.compiler.back.body import Site
 from delphyne.el2.arch import cpu, image, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.frame import Frame
-from delphyne.el2.control import report, sites, stop
+from delphyne.el2.control import console, report, sites, stop
 from delphyne.lang import Order, Pa, View, u8, u64, wipe
 from delphyne.lang.machine import Machine
 
 IMAGE = 0x4020_0000
 TABLE_AT = 0x4010_0000
 STACKS = IMAGE + 0x4000
-FILES = st.sampled_from(["delphyne/el2/a.py", "delphyne/el2/entry/el2.S", "x.py"])
-FUNCTIONS = st.sampled_from(["delphyne.el2.a.f", "lower", "g"])
-SITES = st.lists(st.builds(Site, st.sampled_from(tree.TrapKind), FILES, st.integers(1, 9999), st.just(0), FUNCTIONS), max_size=8)
+FILES = st.sampled_from(["delphyne/el2/a.py", "delphyne/el2/b.py", "delphyne/el2/entry/el2.S", "x.py"])
+FUNCTIONS = st.sampled_from(["delphyne.el2.a.f", "delphyne.el2.a.Of.f", "delphyne.el2.af", "lower", "x.g", "a.f"])
+LINES = st.integers(1, 600) | st.integers(1, 9999)
+SITES = st.lists(st.builds(Site, st.sampled_from(tree.TrapKind), FILES, LINES, st.just(0), FUNCTIONS), max_size=8)
 RETURNS = st.lists(
-    st.builds(build_sites.Return, st.integers(1, 60).map(lambda n: n * 4), FILES, st.integers(1, 9999), FUNCTIONS),
+    st.builds(build_sites.Return, (st.integers(0, 60) | st.integers(0, 3000)).map(lambda n: n * 4), FILES, LINES, FUNCTIONS),
     max_size=12,
 )
 
@@ -39,34 +40,66 @@ def string(data: View[u8]) -> str:
 
 
 def shown(table: View[u8], site: sites.Site) -> tuple[str, int, str]:
-    return string(sites.file_name(table, site)), int(site.line), string(sites.function_name(table, site))
+    """File, line and function as a report puts them together."""
+    out: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(console, "put_byte", lambda byte: out.append(int(byte)))
+        report._put_place(table, site)
+    place, function = bytes(out).decode().split(" in ")
+    file, line = place.split(":")
+    return file, int(line), function
+
+
+def chain(table: View[u8], call: u64) -> list[tuple[str, int, str]]:
+    """The calls from that one on outwards."""
+    out = []
+    while call != 0:
+        found = sites.call_at(table, call)
+        assert not isinstance(found, Err)
+        out.append(shown(table, found.site))
+        call = found.around
+    return out
 
 
 @given(SITES, RETURNS)
 @settings(max_examples=60, deadline=None)
 def test_the_table_reads_as_the_build_wrote_it(traps: list[Site], returns: list[build_sites.Return]) -> None:
-    table = view(build_sites.pack(traps, returns))
+    packed = build_sites.pack(traps, returns)
+    table, build = view(packed), build_sites.Table(packed)
     for number, trap in enumerate(traps):
         found = sites.find_site(table, u64(number))
         assert not isinstance(found, Err)
         assert (*shown(table, found), int(found.kind)) == (trap.file, trap.line, trap.function, trap.kind.value)
+        assert build.site(number) == (trap.kind.value, trap.file, trap.line, trap.function)
     assert sites.find_site(table, u64(len(traps))) is Err.NOT_FOUND
-    for address in range(0, 260, 4):
-        last = max((item.address for item in returns if item.address <= address), default=None)
-        row = sites.find_caller(table, u64(address))
+    addresses = {item.address for item in returns}
+    for address in sorted({*range(0, 260, 4), *addresses, *(item + 2 for item in addresses), *(item - 1 for item in addresses if item)}):
+        last = max((item for item in addresses if item <= address), default=None)
+        caller = sites.find_caller(table, u64(address))
         if last is None:
-            assert row is Err.NOT_FOUND
+            assert caller is Err.NOT_FOUND
             continue
-        assert not isinstance(row, Err)
+        assert not isinstance(caller, Err)
+        assert int(caller.address) == last
         wanted = [(item.file, item.line, item.function) for item in returns if item.address == last]
-        callers = [sites.caller_at(table, row + number) for number in range(len(wanted) + 1)]
-        same = [caller.site for caller in callers if not isinstance(caller, Err) and int(caller.address) == last]
-        assert [shown(table, site) for site in same] == wanted
-    assert sites.caller_at(table, u64(len(returns))) is Err.NOT_FOUND
+        assert chain(table, caller.call) == build.callers(last) == wanted
+    assert sites.call_at(table, u64(0)) is Err.NOT_FOUND
+    assert sites.call_at(table, u64(len(returns) + 1)) is Err.NOT_FOUND
+
+
+@given(st.lists(st.integers(1, 9999), min_size=1, max_size=20), st.integers(250, 520))
+@settings(max_examples=20, deadline=None)
+def test_functions_of_any_length_are_found(lines: list[int], run: int) -> None:
+    traps = [Site(tree.TrapKind.NARROW, "x.py", line, 0, "x.g") for line in [*lines, *range(100, 100 + run)]]
+    table = view(build_sites.pack(traps, []))
+    for number in [*range(len(lines)), len(lines) + 254, len(lines) + 255, len(traps) - 1]:
+        found = sites.find_site(table, u64(min(number, len(traps) - 1)))
+        assert not isinstance(found, Err)
+        assert int(found.line) == traps[min(number, len(traps) - 1)].line
 
 
 @given(SITES, RETURNS, st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 255)), max_size=5), st.integers(0, 10**4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_spoiled_table_is_no_second_trap(
     traps: list[Site], returns: list[build_sites.Return], changes: list[tuple[int, int]], length: int
 ) -> None:
@@ -74,13 +107,21 @@ def test_a_spoiled_table_is_no_second_trap(
     for at, byte in changes:
         blob[at % len(blob)] = byte
     table = view(bytes(blob[: length % (len(blob) + 1)]))
-    for number in (0, 3, 2**64 - 1):
+    for number in (0, 1, 3, 2**64 - 1):
         sites.find_caller(table, u64(number))
-        caller = sites.caller_at(table, u64(number))
-        for found in (sites.find_site(table, u64(number)), caller if isinstance(caller, Err) else caller.site):
+        call = sites.call_at(table, u64(number))
+        for found in (sites.find_site(table, u64(number)), call if isinstance(call, Err) else call.site):
             if not isinstance(found, Err):
-                sites.file_name(table, found)
-                sites.function_name(table, found)
+                with pytest.MonkeyPatch.context() as patched:
+                    patched.setattr(console, "put_byte", lambda byte: None)
+                    report._put_place(table, found)
+
+
+def test_calls_that_are_inlined_into_one_another_are_refused() -> None:
+    blob = bytearray(build_sites.pack([], [build_sites.Return(4, "x.py", 1, "x.f")]))
+    at = build_sites.HEADER_BYTES + build_sites.RETURN_BYTES + 2
+    blob[at : at + 2] = (1).to_bytes(2, "little")
+    assert sites.call_at(view(bytes(blob)), u64(1)) is Err.MALFORMED
 
 
 class Parked(Exception):

@@ -19,6 +19,10 @@ from delphyne.el2.control import console, sites, stop
 from delphyne.lang import Enum64, Pa, View, cold, entry, load_le64, owned, text, u8, u64
 
 MAX_CALLERS: Final = u64(24)
+SLASH: Final = u8(0x2F)
+DOT: Final = u8(0x2E)
+SUFFIX_BYTES: Final = u64(3)
+"""Of the `.py` that the name of a module's file ends with."""
 
 
 class TrapKind(Enum64):
@@ -187,11 +191,24 @@ def _put_value(number: u64) -> None:
 
 
 def _put_place(table: View[u8], found: sites.Site) -> None:
-    console.put_text(sites.file_name(table, found))
+    folder = sites.text_of(table, found.folder)
+    file = sites.text_of(table, found.file)
+    console.put_text(folder)
+    console.put_text(file)
     console.put_text(text(b":"))
     console.put_decimal(found.line, u64(1))
     console.put_text(text(b" in "))
-    console.put_text(sites.function_name(table, found))
+    if found.within:
+        _put_dotted(folder)
+        _put_dotted(file[:file.length - min(SUFFIX_BYTES, file.length)])
+        console.put_text(text(b"."))
+    console.put_text(sites.text_of(table, found.function))
+
+
+def _put_dotted(path: View[u8]) -> None:
+    """Part of a path, as part of a module's name."""
+    for i in u64.range(path.length):
+        console.put_byte(DOT if path[i] == SLASH else path[i])
 
 
 def _put_code_address(address: u64) -> None:
@@ -210,10 +227,10 @@ def _put_near(table: View[u8], address: u64) -> None:
     _put_code_address(address)
     if address >= image.image_text_end().raw or address < image.image_start().raw:
         return
-    row = sites.find_caller(table, _offset(address))
-    if isinstance(row, Err):
+    caller = sites.find_caller(table, _offset(address))
+    if isinstance(caller, Err):
         return
-    found = sites.caller_at(table, row)
+    found = sites.call_at(table, caller.call)
     if not isinstance(found, Err):
         console.put_text(text(b", after "))
         _put_place(table, found.site)
@@ -221,16 +238,18 @@ def _put_near(table: View[u8], address: u64) -> None:
 
 def _put_calls(table: View[u8], back: u64) -> bool:
     """The call that returns to `back`, and those inlined around it, a line each; False where the table has none."""
-    first = sites.find_caller(table, _offset(back))
-    if isinstance(first, Err):
+    caller = sites.find_caller(table, _offset(back))
+    if isinstance(caller, Err) or caller.address != _offset(back):
         return False
+    call = caller.call
     for i in u64.range(MAX_CALLERS):
-        found = sites.caller_at(table, first + i)
-        if isinstance(found, Err) or found.address != _offset(back):
+        found = sites.call_at(table, call)
+        if isinstance(found, Err):
             return i != 0
         console.put_text(text(b"  called  "))
         _put_place(table, found.site)
         console.put_byte(console.NEWLINE)
+        call = found.around
     return True
 
 

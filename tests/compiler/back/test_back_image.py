@@ -9,9 +9,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from delphyne.compiler import tree
-from delphyne.compiler.back import checks, disassembly, image, tools
+from delphyne.compiler.back import checks, disassembly, image, sites, tools
+from delphyne.compiler.back.body import Site
 from delphyne.compiler.back.errors import BackError, ToolMissing
-from delphyne.compiler.back.sites import Table
+from delphyne.compiler.back.sites import Return, Table
 from delphyne.compiler.tree import BinOp, TrapKind
 from tests.compiler.back.trees import (
     LOC,
@@ -147,6 +148,33 @@ def test_return_addresses_name_the_line_of_their_call(built: image.Built) -> Non
     start = next(item.address for item in codes["start"].instructions if item.mnemonic == "bl")
     (caller,) = table.callers(start + 4)
     assert (caller[0], caller[2]) == ("start.S", "start")
+
+
+def test_places_are_shared_and_names_shortened_without_loss() -> None:
+    wanted = [Return(8, "a/b.py", line, name) for line, name in ((9, "a.b.f"), (3000, "a.b.G.f"), (7, "entry"))]
+    wanted += [Return(5000, "a/b.py", 3000, "a.b.G.f"), Return(5000, "a/b.py", 7, "entry")]
+    packed = sites.pack([], wanted)
+    table = Table(packed)
+    assert table.callers(8) == [("a/b.py", item.line, item.function) for item in wanted[:3]]
+    assert table.callers(5000) == table.callers(8)[1:]
+    assert packed.count(b"entry") == packed.count(b"a/") == packed.count(b"b.py") == 1
+    assert b"a.b." not in packed
+    assert packed[12:16] == (3).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("traps", "returns", "reason"),
+    [
+        ([], [Return(6, "x.py", 1, "x.f")], "no instruction returns to 0x6"),
+        ([], [Return(8, "x.py", 1, "x." + "f" * 64)], "the name"),
+        ([], [Return(8, "x.py", 1 << 16, "x.f")], "the line in x.py"),
+        ([Site(TrapKind.INDEX, "x.py", line, 0, "x.f") for line in range(8193)], [], "that many lines"),
+    ],
+    ids=["address", "name", "line", "places"],
+)
+def test_what_the_table_of_sites_cannot_hold_is_refused(traps: list[Site], returns: list[Return], reason: str) -> None:
+    with pytest.raises(BackError, match=reason):
+        sites.pack(traps, returns)
 
 
 def test_stack_depth_adds_up_frames_along_the_deepest_chain(built: image.Built) -> None:
