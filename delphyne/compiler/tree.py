@@ -673,7 +673,7 @@ class Function:
     """Called from assembly: kept by the linker."""
     simd: bool = False
     cold: bool = False
-    """Never inlined and moved away from hot code (`@cold`)."""
+    """Never inlined, moved away from hot code and made for size (`@cold`)."""
     apart: bool = False
     """Never inlined (`@apart`)."""
 

@@ -33,7 +33,7 @@ def holds(*locks: Lock) -> Callable[[F], F]:
 
 
 def cold(function: F) -> F:
-    """Seldom called: kept away from the hot code."""
+    """Seldom called: kept away from the hot code, and made small with all that only such functions call."""
     function_meta(function).cold = True
     return function
 

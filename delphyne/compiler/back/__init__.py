@@ -23,7 +23,7 @@ What the rest of the project uses:
 
 All errors that a person can cause are `delphyne.compiler.back.errors.BackError`: one line, or one line for each finding of the checks.
 
-The rooms: `layout` (sizes and offsets), `body`, `bounds`, `expression`, `statement`, `arithmetic`, `builtins`, `simd`, `initial`, `runtime` (IR
-text), `debug` (DWARF), `ir` (the module), `lower` (LLVM), `native` and `data` (calls from CPython), `tools`, `disassembly`, `lines`, `sites`,
-`checks`, `image` (the bootable image).
+The rooms: `layout` (sizes and offsets), `nodes`, `rare` (what is made small), `body`, `bounds`, `expression`, `statement`, `arithmetic`,
+`builtins`, `simd`, `initial`, `runtime` (IR text), `debug` (DWARF), `ir` (the module), `lower` (LLVM), `native` and `data` (calls from
+CPython), `tools`, `disassembly`, `lines`, `sites`, `checks`, `image` (the bootable image).
 """

@@ -9,9 +9,10 @@ is the index itself compared, so that a loop that goes too far still traps at th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 
 from delphyne.compiler import tree
+from delphyne.compiler.back.nodes import inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,7 @@ class Counter:
 
 def assigned_in(body: list[tree.Stmt]) -> frozenset[str]:
     """The locals that statements assign, temporaries and counters of inner loops included."""
-    found: set[str] = set()
-    waiting: list[object] = list(body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (list, tuple)):
-            waiting.extend(node)
-        elif isinstance(node, (tree.SetLocal, tree.ForRange, tree.Bind)):
-            found.add(node.name)
-        if is_dataclass(node) and not isinstance(node, tree.Loc):
-            waiting.extend(getattr(node, item.name) for item in fields(node) if item.name not in ("loc", "ty"))
-    return frozenset(found)
+    return frozenset(node.name for node in inside(body) if isinstance(node, (tree.SetLocal, tree.ForRange, tree.Bind)))
 
 
 def _steady(counters: list[Counter], node: tree.Expr) -> Counter | None:

@@ -16,6 +16,7 @@ from delphyne.compiler.back.arithmetic import width
 from delphyne.compiler.back.body import FIRST_DEBUG, LENGTH_LIMIT, Body, Site, Unit, byte_string, memory_type, quoted, value_type
 from delphyne.compiler.back.debug import Debug
 from delphyne.compiler.back.initial import initializer
+from delphyne.compiler.back.rare import rare
 from delphyne.compiler.back.target import AARCH64, GENERAL_FEATURES, NATIVE, SIMD_FEATURES, Target
 
 __all__ = ["AARCH64", "NATIVE", "Emitted", "Target", "emit", "emit_ir"]
@@ -40,9 +41,9 @@ def emit_ir(program: tree.Program, target: Target, *, checked: bool = True, debu
 def emit(program: tree.Program, target: Target, *, checked: bool = True, debug: bool = True, trap: str = TRAP) -> Emitted:
     """The LLVM IR of a program with its trap sites. `trap` declares or defines the function `__trap` that ends a failed check."""
     unit = Unit(program, target, checked, Debug(FIRST_DEBUG) if debug else None)
-    bodies: list[str] = []
+    bodies, small = list[str](), rare(program)
     for function in program.functions.values():
-        bodies += _function(unit, function)
+        bodies += _function(unit, function, function.symbol in small)
     out = ['source_filename = "delphyne"', f'target datalayout = "{target.data_layout}"', f'target triple = "{target.triple}"', ""]
     for static in program.statics.values():
         out.append(_static(static) + (unit.debug.static(static) if unit.debug is not None else ""))
@@ -119,7 +120,7 @@ def _signature(function: tree.Function, names: list[str]) -> str:
     return f"{value_type(function.result)} {quoted(function.symbol)}({', '.join(params)})"
 
 
-def _function(unit: Unit, function: tree.Function) -> list[str]:
+def _function(unit: Unit, function: tree.Function, small: bool) -> list[str]:
     never = " noreturn" if isinstance(function.result, tree.NeverT) else ""
     if function.external and unit.target.hardware:
         return [f"declare {_signature(function, [''] * len(function.params))}{never} nounwind", ""]
@@ -151,7 +152,8 @@ def _function(unit: Unit, function: tree.Function) -> list[str]:
         body.begin("return")
         body.end(f"ret {value_type(function.result)} {body.load(body.result, function.result)}")
     linkage = "hidden" if function.exported else "internal"
-    attributes = f"#{int(function.simd)}{' cold noinline' if function.cold else ' noinline' if function.apart else ''}{never}"
+    away = " cold noinline" if function.cold else " noinline" if function.apart else ""
+    attributes = f"#{int(function.simd)}{' optsize' if small else ''}{away}{never}"
     subprogram = f" !dbg !{unit.debug.function(function)}" if unit.debug is not None else ""
     head = f"define {linkage} {_signature(function, names)} {attributes}{subprogram} {{"
     return [head, "entry:", *allocas, *body.scratch, *body.lines, *body.traps, "}", ""]

@@ -24,7 +24,7 @@ from delphyne.el2.entry.host_modules import Program
 from delphyne.el2.entry.refusal import give_up
 from delphyne.el2.memory import frames
 from delphyne.el2.sealing import engine, sha256
-from delphyne.lang import Array, Level, Pa, View, boot, constant, entry, load_be64, log, owned, text, u8, u64
+from delphyne.lang import Array, Level, Pa, View, boot, cold, constant, entry, load_be64, log, owned, text, u8, u64
 
 ABC_DIGEST: Final = constant(
     Array[u8, 32].of(list(bytes.fromhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")))
@@ -32,6 +32,7 @@ ABC_DIGEST: Final = constant(
 """SHA-256 of "abc" (FIPS 180-4)."""
 
 
+@cold
 @entry("el2_main")
 def el2_main(blob: u64, length: u64) -> Never:
     """`blob` is the device tree's address, `length` how much of it is mapped, 0 where there is none."""
@@ -73,6 +74,7 @@ def prepare_host(blob: fdt.Region) -> None:
             give_up(text(b"the host cannot be started"), prepared)
 
 
+@cold
 @entry("el2_secondary")
 def el2_secondary(mine: Cpu) -> Never:
     """Where every other CPU arrives, on its own stack and EL2's own map: to serve the host, or, without one, only to stop with the others."""
@@ -86,6 +88,7 @@ def el2_secondary(mine: Cpu) -> Never:
     stop.stopped()
 
 
+@cold
 @entry("el1_main")
 def el1_main(blob: u64, length: u64) -> Never:
     """The image was entered at EL1: nothing to do but to say so where the tree names a console, and turn the machine off."""
