@@ -102,9 +102,9 @@ class Layout:
     fresh: u64
 
 
-ROW_BYTES: Final = u64(4096)
-HOST_ROW: Final = constant(Array[u8, 4096].of(list(int(FrameEntry(state=State.HOST).raw).to_bytes(8, "little")) * 512))
-"""Entries of the host, 512 in a row: copied, they are written two at a time."""
+ROW_BYTES: Final = u64(1024)
+HOST_ROW: Final = constant(Array[u8, 1024].of(list(int(FrameEntry(state=State.HOST).raw).to_bytes(8, "little")) * 128))
+"""Entries of the host, 128 in a row: copied, they are written two at a time."""
 
 ENTRIES: Final = BootArray[AtomicU64]()
 LAYOUT: Final = frozen(Layout())

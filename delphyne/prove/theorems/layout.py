@@ -251,8 +251,8 @@ def attach(given: Given) -> None:
 @theorem(frames._fill_host, trusts=(AT_BOOT, OWNED))
 def fill_host(given: Given) -> None:
     """Every entry of a run becomes the host's, and no other changes."""
-    given.require(bytes(frames.HOST_ROW) == int(HOST).to_bytes(8, "little") * 512, "the constant holds entries of the host")
-    given.replace(frames.HOST_ROW, Pattern(z3.BitVecVal(HOST, 64), z3.BitVecVal(4096, 64)))
+    given.require(bytes(frames.HOST_ROW) == int(HOST).to_bytes(8, "little") * 128, "the constant holds entries of the host")
+    given.replace(frames.HOST_ROW, Pattern(z3.BitVecVal(HOST, 64), z3.BitVecVal(1024, 64)))
     length, first, count = (given.word(name, 64) for name in ("frames", "first entry", "entries"))
     given.assume(z3.ULE(length, 1 << 40), z3.ULE(count, length), z3.ULE(first, length - count))
     entries, frame = Cells("entry", u64), given.word("any frame", 64)
@@ -261,7 +261,7 @@ def fill_host(given: Given) -> None:
     def filled(until: Term) -> Write:
         return Write(lambda at: z3.And(z3.UGE(at, first), z3.ULT(at, until)), lambda at: z3.BitVecVal(HOST, 64))
 
-    given.rule(frames._fill_host, filling([entries], lambda words, row: filled(first + (row << 9))))
+    given.rule(frames._fill_host, filling([entries], lambda words, row: filled(first + (row << 7))))
     run: Any = Window(array, first << 3, count << 3)
     frames._fill_host(run)
     inside = z3.And(z3.UGE(frame, first), z3.ULT(frame, first + count))
