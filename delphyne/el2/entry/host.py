@@ -17,16 +17,18 @@ from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.cpu import CPUS, Cpu
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import FAULT_LEVEL, MODE_EL1H, TRANSLATION_FAULT, AbortIss, Spsr
-from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.frame import Frame, skip
 from delphyne.el2.arch.machine import MACHINE, Machine, is_ram, is_reserved
 from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, level_size
 from delphyne.el2.arch.translation import VTCR_EL2, physical_bits, physical_size
 from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
 from delphyne.el2.entry import cpus, firmware, host_modules, own_map
+from delphyne.el2.guest import touch
 from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.kvm.layout import Phase
 from delphyne.el2.memory import frames, host_map, pages, stage2, tables
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK, HOST_SPACE
 from delphyne.lang import (
     Array,
@@ -271,12 +273,23 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
     Any other abort is the host's to hear of: HPFAR_EL2 does not say where it was, and trying again would not end."""
     ipa = (frame.hpfar >> 4) << 12
-    if iss.fsc & ~FAULT_LEVEL == TRANSLATION_FAULT and own_end(ipa) is None:
-        with HOST_LOCK:
-            if _fill(ipa):
-                return
+    if iss.fsc & ~FAULT_LEVEL == TRANSLATION_FAULT and own_end(ipa) is None and _answer(frame, ipa, iss.cm):
+        return
     log(Level.WARNING, f"the host at {frame.elr:#x} touches {ipa:#x}, which is not its own: write {iss.wnr}, fault status {iss.fsc:#x}")
     inject.external_abort(frame, instruction)
+
+
+def _answer(frame: Frame, ipa: u64, maintenance: bool) -> bool:
+    """Whether the host goes on: with its access, before or behind it. Of a guest's page it gets what an export leaves; maintenance of caches, which
+    shows nothing, is not done, since EL2 has done what there was to do."""
+    if frames.index_of(Pa(ipa)) is None:
+        with HOST_LOCK:
+            return _fill(ipa)
+    if maintenance and touch.is_guests(Pa(ipa)):
+        skip(frame)
+        return True
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        return touch.serve(Pa(ipa))
 
 
 def memory_from(at: Pa) -> Hostile:

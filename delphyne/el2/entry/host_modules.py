@@ -58,15 +58,15 @@ def find(raw: View[u8]) -> None:
         give_up(text(b"the boot modules in /chosen cannot be used"), found)
     if bundle.room() > 0:
         WANTED.program = Program.BUNDLED_HOST
-    elif _asks_for_demo(raw, tree):
+    elif has_word(raw, tree, text(b"delphyne.demo")):
         WANTED.program = Program.DEMO
     else:
         refuse(text(b"no host kernel: load one with -device guest-loader,addr=..,kernel=.. or make one file of both with delphyne bundle"))
 
 
 @boot
-def _asks_for_demo(raw: View[u8], tree: fdt.Tree) -> bool:
-    """Whether EL2's own command line, `bootargs` of /chosen, holds `delphyne.demo`."""
+def has_word(raw: View[u8], tree: fdt.Tree, word: View[u8]) -> bool:
+    """Whether EL2's own command line, `bootargs` of /chosen, holds `word`."""
     trail = fdt.Trail()
     chosen = fdt.find_path(raw, tree, text(b"/chosen"), trail)
     if isinstance(chosen, Err):
@@ -75,7 +75,6 @@ def _asks_for_demo(raw: View[u8], tree: fdt.Tree) -> bool:
     if isinstance(found, Err):
         return False
     line = fdt.property_bytes(raw, found)
-    word = text(b"delphyne.demo")
     for start in u64.range(line.length):
         if line.length - start < word.length:
             return False

@@ -7,16 +7,16 @@ Whoever knows EL2's seed knows the keys of guests: it is wiped where the boot lo
 from __future__ import annotations
 
 from delphyne.el2.arch import fdt, fdt_edit
+from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.machine import MACHINE, is_ram
-from delphyne.el2.entry import cpus
+from delphyne.el2.entry import host_modules
 from delphyne.el2.sealing import entropy, generator
-from delphyne.lang import Slice, Va, boot, cold, text, u8
+from delphyne.lang import Slice, Va, boot, text, u8
 
 
 @boot
-@cold
 def take(raw: Slice[u8], tree: fdt.Tree, blob: fdt.Region, host: fdt_edit.HostTree) -> None:
     """Seed EL2's generator, once. `raw` is the tree that `tree` describes, at `blob`; a tree that cannot be wiped, since it is not in RAM, has no
     seed that counts. `host` gets a seed where the tree had one."""
@@ -27,11 +27,12 @@ def take(raw: Slice[u8], tree: fdt.Tree, blob: fdt.Region, host: fdt_edit.HostTr
     if isinstance(chosen, Err):
         entropy.seed(area, raw[:0], unique, False)
         return
-    development = not isinstance(fdt.find_property(raw, tree, chosen, text(b"delphyne,development")), Err)
+    marked = not isinstance(fdt.find_property(raw, tree, chosen, text(b"delphyne,development")), Err)
+    development = marked or host_modules.has_word(raw, tree, text(b"delphyne.development"))
     found = fdt.find_property(raw, tree, chosen, text(b"rng-seed"))
     if isinstance(found, Err) or not is_ram(MACHINE, blob.base, blob.size):
         entropy.seed(area, raw[:0], unique, development)
         return
     entropy.seed(area, raw[found.at : found.at + found.length], unique, development)
-    cpus.clean_range(Va(blob.base.raw + found.at), found.length)
+    clean_range(Va(blob.base.raw + found.at), found.length)
     host.seeded = not isinstance(generator.fill(area, host.seed[:]), Err)

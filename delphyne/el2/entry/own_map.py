@@ -19,13 +19,15 @@ from delphyne.el2.arch.machine import Machine
 from delphyne.el2.arch.pagetable import PAGE_SIZE, SLOTS
 from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2, physical_bits, physical_size
 from delphyne.el2.arch.uart import UartKind
+from delphyne.el2.guest import registers
 from delphyne.el2.memory import blocks, frames, pages, stage1, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
+from delphyne.el2.sealing import records
 from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
 
 FIXED_PAGES: Final = u64(512)
-"""Pages for the translation tables of EL2 and of the host, whatever the machine's RAM."""
+"""Pages for the translation tables of EL2 and of the host, whatever the machine's RAM, beside those for single pages of it."""
 SPARE_GUEST_PAGES: Final = u64(64)
 """Pages for guests' tables above those that map all of RAM by pages once: the levels above, and tables that are not full."""
 TABLES_ALIGNMENT: Final = u64(65536)
@@ -54,9 +56,19 @@ def guest_pages() -> u64:
     return full + full // 8 + SPARE_GUEST_PAGES
 
 
+def host_pages() -> u64:
+    """Pages for the host's tables below its start tables: so that all of RAM can be mapped by pages."""
+    return HOST_PAGES + frames.LAYOUT.frames // SLOTS
+
+
+def record_count() -> u64:
+    """Pages of protected guests: so many frames may be private at a time."""
+    return frames.LAYOUT.frames // 2
+
+
 def table_pages() -> u64:
     """Pages for all translation tables. After `count_frames`, as all below."""
-    return FIXED_PAGES + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
+    return FIXED_PAGES + frames.LAYOUT.frames // SLOTS + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
 
 
 def table_bytes() -> u64:
@@ -65,8 +77,8 @@ def table_bytes() -> u64:
 
 
 def own_bytes() -> u64:
-    """How much memory EL2 takes for translation tables, then the frame table, in whole pages."""
-    return table_bytes() + frames.table_size()
+    """How much memory EL2 takes for translation tables, then the frame table, then for protected guests, in whole pages."""
+    return table_bytes() + frames.table_size() + page_up(record_count() * records.RECORD_BYTES) + page_up(registers.memory_bytes())
 
 
 def page_up(size: u64) -> u64:
@@ -148,6 +160,9 @@ def admit_host(machine: Machine) -> None | Err:
     attached = frames.attach(pages.REGION.base + table_bytes())
     if isinstance(attached, Err):
         return attached
+    behind = pages.REGION.base + table_bytes() + frames.table_size()
+    records.attach(behind, record_count())
+    registers.attach(behind + page_up(record_count() * records.RECORD_BYTES))
     holes = Holes()
     found = find_holes(machine, Region(Pa(u64(0)), u64(0)), holes)
     if isinstance(found, Err):
@@ -181,7 +196,7 @@ def take_tables(base: Pa) -> None | Err:
     own = pages.assign(PoolName.EL2, u64(1), EL2_PAGES)
     if isinstance(own, Err):
         return own
-    host = pages.assign(PoolName.HOST, u64(1), HOST_PAGES)
+    host = pages.assign(PoolName.HOST, u64(1), host_pages())
     if isinstance(host, Err):
         return host
     guest_starts = pages.assign(PoolName.GUEST_STARTS, GUEST_START_PAGES, GUEST_START_UNITS)

@@ -173,6 +173,18 @@ def forget_all(vm: u64) -> bool:
 
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
+def forget_others(vm: u64, mine: u64) -> bool:
+    """The same for every slot but one."""
+    idle = True
+    for index in u64.range(LIMIT):
+        if index != mine and VCPUS.slots[index].used and VCPUS.slots[index].vm == vm:
+            gone = forget(index)
+            idle = idle and gone
+    return idle
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
 def place() -> u64 | None:
     """An empty slot: a free one, or that of the idle vCPU that was used least recently. None where all run."""
     for index in u64.range(LIMIT):

@@ -62,6 +62,8 @@ class Vm:
     """What the VM's CTR_EL0 is, or 0 where the host answers reads of it itself."""
     counter_open: bool
     """Whether the VM may read the physical counter itself."""
+    guard: u64
+    """The number of its guard, plus one, where it is protected (guards.py). Its shadow is then no shadow: what stands there is the guest's own."""
 
 
 @struct
@@ -103,12 +105,12 @@ def free_slot() -> u64 | None:
 
 @holds(GUESTS_LOCK)
 def oldest(beyond: u64) -> u64 | None:
-    """The VM that was used least recently after `beyond` (a ticket)."""
+    """The ordinary VM that was used least recently after `beyond` (a ticket)."""
     found = u64(0)
     least = u64.MAX
     for index in u64.range(LIMIT):
         vm = VMS.slots[index]
-        if vm.used and vm.ticket > beyond and vm.ticket < least:
+        if vm.used and vm.guard == 0 and vm.ticket > beyond and vm.ticket < least:
             least = vm.ticket
             found = index
     return None if least == u64.MAX else found
@@ -137,6 +139,7 @@ def create(index: u64, mmu: u64, mmu_at: Pa, mmu_size: u64, vmid: u64, table: Ho
     vm.seats = u64(0)
     vm.ctr = u64(0)
     vm.counter_open = True
+    vm.guard = u64(0)
     touch(index)
     return None
 

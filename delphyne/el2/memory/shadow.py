@@ -246,6 +246,20 @@ def drop_all(shadow: Shadow) -> None | Err:
 
 
 @holds(GUESTS_LOCK)
+def deepen(shadow: Shadow, ipa: Ipa) -> None | Err:
+    """Tables down to the page of `ipa`, so that something can be written to its slot. Err.RANGE outside the shadow's addresses; errors as
+    `tables.deepen`."""
+    space = shadow.space
+    if not tables.covers(space, ipa.raw, u64(1)):
+        return Err.RANGE
+    deepened = tables.deepen(space, ipa.raw)
+    if isinstance(deepened, Err):
+        return deepened
+    shadow.top = max(shadow.top, (ipa.raw >> level_shift(space.start)) + 1)
+    return None
+
+
+@holds(GUESTS_LOCK)
 def _cut(space: tables.Space, index: u64) -> None:
     """What the start slot with this index leads to goes to the graveyard."""
     slot = TABLES[space.root + index // SLOTS][index % SLOTS]

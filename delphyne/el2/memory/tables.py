@@ -131,6 +131,21 @@ def map_found(space: Space, found: Walk, address: u64, output: u64, level: u64, 
     return None
 
 
+def deepen(space: Space, address: u64) -> None | Err:
+    """Add the tables that are lacking between the start tables and the page of `address`, empty. Err.EXISTS where a block is mapped there,
+    Err.NO_MEMORY."""
+    found = walk(space, address)
+    if found.level == LAST_LEVEL:
+        return None
+    if found.descriptor.raw != 0:
+        return Err.EXISTS
+    reserved = pages.reserve(space.pool, LAST_LEVEL - found.level)
+    if isinstance(reserved, Err):
+        return reserved
+    _install(space, found, address, Descriptor(), LAST_LEVEL)
+    return None
+
+
 def map_range(space: Space, address: u64, output: u64, size: u64, attributes: u64) -> None | Err:
     """Let `size` bytes from `address` lead to those from `output`, by the largest leaves that fit.
 

@@ -30,6 +30,8 @@ class Sources:
     processor: bool
     tree: bool
     weak: bool
+    development: bool
+    """The machine is marked so: what is not signed may be protected there."""
 
 
 SOURCES: Final = frozen(Sources())
@@ -45,6 +47,7 @@ def seed(area: SimdArea, given: Slice[u8], tree: View[u8], development: bool) ->
     SOURCES.processor = entropy.of_processor(material[48:96])
     SOURCES.tree = given.length >= ENOUGH and not _is_wiped(given)
     strong = SOURCES.firmware or SOURCES.processor or SOURCES.tree
+    SOURCES.development = development
     SOURCES.weak = development and not strong
     if SOURCES.weak:
         engine.digest(area, tree, material[96:128])
