@@ -38,6 +38,10 @@ _FROM_HOST = Hcr(
 FROM_HOST: Final = u64(int(_FROM_HOST.raw))
 """Its bits that are the host's to choose. RW says whether the guest's EL1 is AArch64."""
 
+_PROTECTED_FROM_HOST = Hcr(vf=True, vi=True, twi=True, twe=True)
+PROTECTED_FROM_HOST: Final = u64(int(_PROTECTED_FROM_HOST.raw))
+"""Of a protected guest's HCR_EL2 what is the host's to choose: its virtual interrupts, and whether its waits are heard of."""
+
 
 def hcr(asked: u64, cflags: u64, abilities: Abilities) -> Hcr:
     """HCR_EL2 while a guest runs, from what the host asks for it."""
@@ -61,6 +65,21 @@ def mdcr(asked: u64, dirty: bool, host: Mdcr) -> Mdcr:
     wanted = Mdcr.of(asked)
     return host.replace(
         tpmcr=True, tpm=True, tpms=True, ttrf=True, tdra=True, tdosa=True, e2pb=u8(0), e2tb=u8(0), tda=wanted.tda or not dirty, tde=wanted.tde
+    )
+
+
+def protected_hcr(asked: u64, abilities: Abilities) -> Hcr:
+    """HCR_EL2 while a protected guest runs: its EL1 is AArch64, its identification registers are EL2's to answer, and pointer authentication and
+    tags are hidden from it."""
+    wanted = Hcr.of(ALWAYS | (asked & PROTECTED_FROM_HOST))
+    return wanted.replace(rw=True, tid0=True, tid3=True, tea=abilities.ras, terr=abilities.ras)
+
+
+def protected_mdcr(host: Mdcr) -> Mdcr:
+    """MDCR_EL2 while a protected guest runs: nothing of debug, monitors, profiling and trace is its own, and none of its host's sees it. Its own
+    breakpoint instructions are."""
+    return host.replace(
+        tpmcr=True, tpm=True, tpms=True, ttrf=True, tdra=True, tdosa=True, tda=True, tde=False, e2pb=u8(0), e2tb=u8(0)
     )
 
 

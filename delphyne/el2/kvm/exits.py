@@ -15,18 +15,10 @@ from delphyne.el2.arch.exception import ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SP
 from delphyne.el2.arch.frame import Vector
 from delphyne.el2.arch.world import Places, answer_fault, answer_word, asked_word, take_serror
 from delphyne.el2.guest import aarch32
-from delphyne.el2.kvm import faults, fp, gic_access, vgic
+from delphyne.el2.kvm import faults, fp, gic_access, protect, vgic
+from delphyne.el2.kvm.exit_codes import EXIT_IRQ, EXIT_SERROR, EXIT_TRAP, GUEST_GOES_ON, WITH_SERROR
 from delphyne.el2.kvm.seats import Seat
 from delphyne.lang import SysReg, u64, wrap_sub
-
-EXIT_IRQ: Final = u64(0)
-EXIT_SERROR: Final = u64(1)
-EXIT_TRAP: Final = u64(2)
-EXIT_ILLEGAL: Final = u64(3)
-WITH_SERROR: Final = u64(1 << 31)
-"""ARM_EXCEPTION_* of arch/arm64/include/asm/kvm_asm.h; the last is or-ed to another."""
-GUEST_GOES_ON: Final = u64(0xFFFF)
-"""No exit: EL2 has done what there was to do."""
 
 DISR_EL1: Final = SysReg(u64, "DISR_EL1", 3, 0, 12, 1, 1)
 CTR_ISS: Final = encoding(3, 3, 0, 0, 1)
@@ -38,9 +30,9 @@ def serve(seat: Seat, places: Places, vector: u64) -> u64:
     """The exit code that the host hears, or GUEST_GOES_ON."""
     kind = vector & 3
     if kind == Vector.IRQ.raw or kind == Vector.FIQ.raw:
-        return EXIT_IRQ | _pending_serror(seat, places)
+        return EXIT_IRQ | pending_serror(seat, places)
     syndrome = ESR_EL2.read()
-    pending = _pending_serror(seat, places)
+    pending = pending_serror(seat, places)
     if kind == Vector.SERROR.raw:
         answer_fault(seat.at, places, syndrome.raw, FAR_EL2.read(), HPFAR_EL2.read().raw)
         return EXIT_SERROR | pending
@@ -53,7 +45,7 @@ def serve(seat: Seat, places: Places, vector: u64) -> u64:
     return _serve_synchronous(seat, places, syndrome)
 
 
-def _pending_serror(seat: Seat, places: Places) -> u64:
+def pending_serror(seat: Seat, places: Places) -> u64:
     """An SError that the guest's last accesses caused belongs to this exit, and not to the host."""
     if seat.abilities.ras:
         deferred = DISR_EL1.read()
@@ -78,6 +70,8 @@ def _serve_synchronous(seat: Seat, places: Places, syndrome: Esr) -> u64:
         fp.load(seat, places)
         seat.fp_ahead = fp.RUNS_AHEAD
         return GUEST_GOES_ON
+    if syndrome.ec == ExceptionClass.HVC64.raw and protect.is_call(seat, places):
+        return protect.serve(seat, places)
     answer_fault(seat.at, places, syndrome.raw, FAR_EL2.read(), HPFAR_EL2.read().raw)
     return EXIT_TRAP
 

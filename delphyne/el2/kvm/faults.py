@@ -26,13 +26,14 @@ from delphyne.el2.arch.exception import (
     Hpfar,
 )
 from delphyne.el2.arch.pagetable import PAGE_SHIFT, PAGE_SIZE
-from delphyne.el2.guest import vms
+from delphyne.el2.guest import lent, vms
+from delphyne.el2.guest.vms import Vm
 from delphyne.el2.kvm import host_tables, near
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import HAD_LEAF, Seat
 from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Domain, Enum8, Ipa, Va, apart, at_s1e1r, dmb, holds, isb, u8, u32, u64, value
+from delphyne.lang import Domain, Enum8, Ipa, Va, apart, at_s1e1r, cold, dmb, holds, isb, u8, u32, u64, value
 
 PIECES: Final = u64(16)
 """Pieces of the graveyard's work that one fault does where tables are lacking."""
@@ -59,7 +60,7 @@ def serve(seat: Seat, syndrome: Esr, instruction: bool) -> Shown:
     """A guest's abort from a lower level. Only faults of translation, access flag and permission are EL2's; all others are shown as they are."""
     iss = AbortIss.of(u64(syndrome.iss))
     kind = iss.fsc & ~FAULT_LEVEL
-    page = _page_of(seat, iss, kind)
+    page = page_of(seat, iss, kind)
     if page is None:
         return Shown(True, u8(0), Ipa(u64(0)))
     if kind != TRANSLATION_FAULT and kind != ACCESS_FLAG_FAULT and kind != PERMISSION_FAULT:
@@ -68,10 +69,10 @@ def serve(seat: Seat, syndrome: Esr, instruction: bool) -> Shown:
         seat.prefill = seat.mmio_page
         seat.prefill_level = seat.mmio_level
         return Shown(False, TRANSLATION_FAULT | u8(seat.mmio_level & 3), page)
-    return _answer(seat, page, _access(iss, kind, instruction))
+    return _answer(seat, page, access_of(iss, kind, instruction))
 
 
-def _page_of(seat: Seat, iss: AbortIss, kind: u8) -> Ipa | None:
+def page_of(seat: Seat, iss: AbortIss, kind: u8) -> Ipa | None:
     """The page of the fault. HPFAR_EL2 says it, but for permission faults of the access itself and on processors with erratum 834220, where the
     guest's own stage 1 is asked; None where that has changed meanwhile, so that the guest had better try again."""
     if iss.s1ptw or (kind != PERMISSION_FAULT and not seat.abilities.hpfar_unsure):
@@ -86,7 +87,7 @@ def _page_of(seat: Seat, iss: AbortIss, kind: u8) -> Ipa | None:
     return None if found.failed else Ipa(found.frame * PAGE_SIZE)
 
 
-def _access(iss: AbortIss, kind: u8, instruction: bool) -> Access:
+def access_of(iss: AbortIss, kind: u8, instruction: bool) -> Access:
     """A walk of the guest's stage 1 that lacks a permission wants to write a flag, whatever WnR says; cache maintenance needs no more than a read."""
     if iss.s1ptw:
         return Access.WRITE if kind == PERMISSION_FAULT or (not instruction and iss.wnr) else Access.READ
@@ -134,6 +135,8 @@ def _refused(seat: Seat, again: bool, kind: u8, found: Walked, page: Ipa) -> Sho
 def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
     """The host's leaf goes into the shadow where it allows the access."""
     vm = vms.VMS.slots[seat.vm]
+    if vm.guard != 0:
+        return _lend(vm, page, access)
     found = host_tables.walk(vm.table, page)
     near.remember(seat, vm, found, page)
     if found.descriptor == 0:
@@ -151,6 +154,23 @@ def _fill(seat: Seat, page: Ipa, access: Access) -> Shown:
         _make_room(seat)
         return Shown(True, u8(0), page)
     return Shown(False, TRANSLATION_FAULT | u8(found.level & 3), page)
+
+
+@cold
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _lend(vm: Vm, page: Ipa, access: Access) -> Shown:
+    """The same for a guest that is becoming protected (`guest.lent`)."""
+    found = host_tables.walk(vm.table, page)
+    if found.descriptor == 0:
+        return Shown(False, TRANSLATION_FAULT | u8(found.level & 3), page)
+    leaf = host_tables.leaf_of(found, vm.table.wide)
+    if not leaf.leaf.accessed and not (vm.table.hardware_access and host_tables.set_accessed(found)):
+        return Shown(vm.table.hardware_access, ACCESS_FLAG_FAULT | u8(found.level & 3), page)
+    if not _allows(leaf, access):
+        return Shown(False, PERMISSION_FAULT | u8(found.level & 3), page)
+    filled = lent.fill(vm.guard - 1, page, leaf)
+    return Shown(not isinstance(filled, Err), TRANSLATION_FAULT | u8(found.level & 3), page)
 
 
 def _allows(host: shadow.HostLeaf, access: Access) -> bool:

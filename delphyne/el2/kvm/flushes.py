@@ -6,7 +6,7 @@ the shadow has goes, and no processor translates by it when the call returns. A 
 done for it. The shadow knows of each leaf from what level of the host's table it came; the level that the host names says whether more than the
 leaf of that one address may be concerned.
 
-Locks: `frames.LOCK` (10) and GUESTS_LOCK (24).
+Locks: `frames.LOCK` (10), HOST_LOCK (22) for what a protected guest gives back, GUESTS_LOCK (24).
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Final
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import ADDRESS_LIMIT, LAST_LEVEL, PAGE_SIZE, level_size
 from delphyne.el2.guest import vms
-from delphyne.el2.kvm import host_tables, near, seats
+from delphyne.el2.kvm import host_tables, near, protected_flushes, seats
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import SEATS
 from delphyne.el2.memory import flush, frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.lang import Domain, Ipa, apart, dsb, holds, ic_iallu, isb, tlbi_vmalle1, u64
 
 STEPS: Final = u64(512)
@@ -33,11 +34,13 @@ PIECES: Final = u64(8)
 def address(mmu: u64, ipa: u64, level: u64) -> None | Err:
     """Call for one address. `level` is where in the host's table something was taken away, 3 for a page, any other number for what may have been
     a table. Err.BUSY where the host is to call again."""
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         index = vms.find(mmu)
         if index is None or ipa >= ADDRESS_LIMIT:
             return None
         page = Ipa(ipa & ~(PAGE_SIZE - 1))
+        if vms.VMS.slots[index].guard != 0:
+            return protected_flushes.address(index, page, level)
         if level != LAST_LEVEL:
             vm = vms.VMS.slots[index]
             if vm.shadow.huge and level != shadow.BLOCK_LEVEL:
@@ -96,10 +99,12 @@ def pages(mmu: u64, start: u64, count: u64) -> None | Err:
     """Call for a range of pages. Err.BUSY where the host is to call again."""
     if count == 0 or start >= ADDRESS_LIMIT or count > ADDRESS_LIMIT // PAGE_SIZE:
         return None if count == 0 else everything(mmu)
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         index = vms.find(mmu)
         if index is None:
             return None
+        if vms.VMS.slots[index].guard != 0:
+            return protected_flushes.pages(index, Ipa(start & ~(PAGE_SIZE - 1)), count)
         if vms.VMS.slots[index].shadow.huge:
             return _drop_all(index)
         shadow.forget_tables(vms.VMS.slots[index].shadow)
@@ -142,9 +147,9 @@ def _clear_pages(index: u64, start: u64, count: u64) -> bool:
 @apart
 def everything(mmu: u64) -> None | Err:
     """Call for all of a VM. Err.BUSY where the host is to call again."""
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         index = vms.find(mmu)
-        if index is None:
+        if index is None or vms.VMS.slots[index].guard != 0:
             return None
         return _drop_all(index)
 

@@ -120,6 +120,12 @@ def _read(at: Pa) -> u64:
     return u64(0) if raw is None else raw
 
 
+@holds(frames.LOCK)
+def raw_at(found: Walked) -> u64:
+    """What stands by now where a walk ended."""
+    return u64(0) if found.at.raw == 0 else _read(found.at)
+
+
 def _is_sound(raw: u64, level: u64, wide: bool) -> bool:
     """Whether a descriptor is valid and of a form that is understood: a table, a block at level 1 or 2, a page, to 48 bits of address."""
     descriptor = Descriptor.of(raw)

@@ -4,7 +4,7 @@
 A seat holds the addresses that `sit` checked and the claim word with which the vCPU can be claimed while they are still right. It belongs to its
 CPU, which alone reads and writes it.
 
-Locks: `sit` takes `frames.LOCK` and GUESTS_LOCK; nothing else here takes any.
+Locks: `sit` takes `frames.LOCK`, HOST_LOCK (for the end of a protected guest) and GUESTS_LOCK; nothing else here takes any.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from delphyne.el2.arch import mitigation, world
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.translation import physical_bits, physical_size
-from delphyne.el2.guest import vcpus, vms
+from delphyne.el2.guest import ending, guards, processors, registers, vcpus, vms
 from delphyne.el2.guest.vms import HostTable
 from delphyne.el2.kvm import abilities, host_memory, host_tables, layout
 from delphyne.el2.kvm.abilities import Abilities
 from delphyne.el2.kvm.host_tables import HostVtcr
 from delphyne.el2.kvm.layout import ABSENT, Layout
-from delphyne.el2.kvm.names import Field, Subject
+from delphyne.el2.kvm.names import Field, Register, Subject
 from delphyne.el2.memory import frames, graveyard, shadow, stage2
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Array, Level, Pa, cold, holds, log, per_cpu, struct, u64
+from delphyne.el2.memory.host_map import HOST_LOCK
+from delphyne.lang import Array, Enum8, Level, Pa, cold, holds, log, per_cpu, struct, u64
 
 NOBODY: Final = u64(0)
 HAD_LEAF: Final = u64(4)
@@ -35,6 +36,16 @@ BURIALS: Final = u64(16)
 """VMs that one stay at EL2 ends at most where the host runs no more guests."""
 PATIENCE: Final = u64(4)
 """Pieces of the graveyard's work that one call does where it finds no room, before it asks to be called again."""
+
+
+class Refused(Enum8):
+    """Whether the host did what a protected guest wanted of it."""
+
+    NO = 0
+    ABORT = 1
+    """Nobody answered the access."""
+    UNDEFINED = 2
+    """There is no such register."""
 
 
 @struct(align=64)
@@ -64,6 +75,10 @@ class Seat:
     mmio_page: u64
     """The page whose last fault the host completed as MMIO, plus one; and which level its fault had."""
     mmio_level: u64
+    flush_start: u64
+    """How far this CPU's call about `flush_pages` pages of a protected guest's from `flush_start` has come."""
+    flush_pages: u64
+    flushed: u64
     near_block: u64
     """The 2 MiB of addresses whose tables of pages are known, plus one; 0 where none are: the host's, its entry in the frame table, and the
     shadow's, plus one, or 0. All until the shadow's epoch ends."""
@@ -92,6 +107,19 @@ class Seat:
     """The host's PMSCR_EL1 and TRFCR_EL1 while a guest runs, 0 where its buffers are off."""
     trfcr: u64
     pmuserenr: u64
+    guard: u64
+    """The number of the guard, plus one, where the VM is becoming protected or is; 0 for an ordinary one."""
+    identity: u64
+    own: Pa
+    """Where the registers of a protected guest's CPU lie; 0 where the host has them. The CPU's own number as its guest knows it follows."""
+    processor: u64
+    fault_again: u64
+    """The page of a protected guest's that the host was asked for last, plus one; 0 where it was asked for none."""
+    refused: Refused
+    """What the host says of the access that it was shown last."""
+    host_offset: u64
+    """CNTVOFF_EL2 as the host set it, and PMCR_EL0, while a protected guest runs."""
+    pmcr: u64
     abilities: Abilities
 
 
@@ -120,7 +148,7 @@ def end_next() -> bool:
     """The host's kernel is another one by now, and this CPU the only one that is on: ends one of the VMs that the former had. True where none is
     left."""
     stand_up(SEATS.mine())
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         for index in u64.range(vms.LIMIT):
             if vms.VMS.slots[index].used:
                 ended = end(index)
@@ -135,7 +163,7 @@ def bury_dead(found: Layout) -> bool:
     """End VMs that have left their structures: the host has said that it runs no more guests for now. False where there may be more than one stay
     at EL2 is for: the host is then to call again."""
     buried = u64(0)
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         for index in u64.range(vms.LIMIT):
             if vms.VMS.slots[index].used and _is_gone(found, index):
                 if buried == BURIALS:
@@ -153,12 +181,13 @@ def sit(found: Layout, seat: Seat, address: u64) -> None | Err:
 
     Err.BUSY where it should be tried again; any other where the host's structures cannot be used: nobody sits then."""
     stand_up(seat)
-    with frames.LOCK, GUESTS_LOCK:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         index = _vcpu_of(found, address)
         if isinstance(index, Err):
             _bury(index)
             return index
         _fill(seat, index)
+        _find_guard(seat, found)
     return None
 
 
@@ -198,9 +227,43 @@ def _fill(seat: Seat, index: u64) -> None:
     seat.fp_ahead = u64(0)
     seat.vectors = vcpu.vectors
     seat.vector_length = vcpu.vector_length
+    seat.guard = u64(0)
+    seat.own = Pa(u64(0))
+    seat.fault_again = u64(0)
+    seat.refused = Refused.NO
 
 
 @holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _find_guard(seat: Seat, found: Layout) -> None:
+    """Which of its CPUs the vCPU plays, where the VM is protected; one that plays none, or that may not run while the guest is being measured, has
+    registers that are never on."""
+    number = guards.of_vm(seat.vm)
+    if number is None:
+        return
+    guard = guards.GUARDS.slots[number]
+    seat.guard = number + 1
+    seat.identity = guard.identity
+    played = processors.of_address(number, seat.address)
+    if played is not None and not guard.committed:
+        seat.processor = played
+        return
+    if played is None and guard.committed:
+        played = processors.bind(number, _affinity_of(found, seat.at), seat.address)
+    seat.processor = registers.LIMIT if played is None else played
+    seat.own = registers.zeroes() if played is None else registers.base_of(played)
+
+
+@holds(frames.LOCK)
+def _affinity_of(found: Layout, at: Pa) -> u64:
+    """Which CPU the host says that a vCPU plays."""
+    offset = u64(layout.offset(found, Field.VCPU_SYS_REGS)) + u64(found.registers[u64(Register.MPIDR_EL1.raw)]) * 8
+    mpidr = host_memory.read_u64(at, offset)
+    return u64.MAX if isinstance(mpidr, Err) else mpidr
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _vcpu_of(found: Layout, address: u64) -> u64 | Err:
     """The slot of a vCPU: the one it has, or a new one. Err as `sit`."""
@@ -256,6 +319,7 @@ def _find_vectors(found: Layout, index: u64) -> None | Err:
 
 
 @holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _vm_of(found: Layout, mmu: u64) -> u64 | Err:
     """The slot of the VM whose `kvm_s2_mmu` is at this address of the host's: the one it has, made new where it is another VM by now."""
@@ -274,7 +338,10 @@ def _vm_of(found: Layout, mmu: u64) -> u64 | Err:
     vm = vms.VMS.slots[known]
     if vm.mmu_at == at and vm.vmid == vmid and vm.table == table:
         return known
-    if vm.mmu_at == at and _shadow_bits(table.bits) == vm.shadow.space.bits:
+    if vm.guard != 0 and vm.mmu_at == at and vm.table == table:
+        vm.vmid = vmid
+        return known
+    if vm.guard == 0 and vm.mmu_at == at and _shadow_bits(table.bits) == vm.shadow.space.bits:
         dropped = shadow.drop_all(vm.shadow)
         if isinstance(dropped, Err):
             return dropped
@@ -286,19 +353,27 @@ def _vm_of(found: Layout, mmu: u64) -> u64 | Err:
 
 
 @holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def end(index: u64) -> None | Err:
-    """Forget a VM and its vCPUs. Err.STATE where one of them runs; Err.BUSY where it should be tried again."""
+    """Forget a VM and its vCPUs. Err.STATE where one of them runs; Err.BUSY where it should be tried again: what a protected guest has goes back to
+    the host in pieces."""
     if not vcpus.forget_all(index):
         return Err.STATE
+    guard = guards.of_vm(index)
+    if guard is not None and not ending.end_some(guard):
+        return Err.BUSY
     return vms.destroy(index)
 
 
 @holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _new_vm(found: Layout, mmu: u64, at: Pa, vmid: u64, table: HostTable) -> u64 | Err:
     """A slot for a VM that was not known: a free one, or that of a VM that is gone, or else of the one that was used least recently. Err.BUSY as
     `sit`: where start tables are lacking a VM gives way too, and what it had is there at the next try."""
+    if _end_dead(found):
+        return Err.BUSY
     place = vms.free_slot()
     if place is None:
         emptied = _make_place(found)
@@ -313,6 +388,20 @@ def _new_vm(found: Layout, mmu: u64, at: Pa, vmid: u64, table: HostTable) -> u64
 
 
 @holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def _end_dead(found: Layout) -> bool:
+    """Whether a protected guest whose VM is gone still has pages: some of them have gone back to the host now. The host never says that a VM ends."""
+    for index in u64.range(vms.LIMIT):
+        if vms.VMS.slots[index].used and vms.VMS.slots[index].guard != 0 and _is_gone(found, index):
+            ended = end(index)
+            if isinstance(ended, Err) and ended is Err.BUSY:
+                return True
+    return False
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _without_start_tables(found: Layout) -> Err:
     """A VM gives way; there is more at the next try."""
@@ -330,6 +419,7 @@ def _is_gone(found: Layout, index: u64) -> bool:
 
 
 @holds(frames.LOCK)
+@holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _make_place(found: Layout) -> u64 | Err:
     """End a VM that has left its structure, else the one that was used least recently and does not run."""

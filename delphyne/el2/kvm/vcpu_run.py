@@ -32,7 +32,8 @@ from delphyne.el2.arch.world import (
     to_host,
 )
 from delphyne.el2.guest import vcpus
-from delphyne.el2.kvm import adjust, controls, exits, faults, fp, monitors, seats, trapping, vgic
+from delphyne.el2.kvm import adjust, controls, exits, faults, fp, monitors, protect, protected_run, seats, trapping, vgic
+from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_ILLEGAL, GUEST_GOES_ON
 from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.kvm.seats import SEATS, Seat
 from delphyne.lang import Domain, SysReg, apart, dmb, dsb, isb, u64
@@ -49,15 +50,21 @@ def serve(frame: Frame, found: Layout, places: Places) -> u64 | Err:
         claimed = claim(seat, found, places, frame.x[1])
         if isinstance(claimed, Err):
             return claimed
+    if seat.own.raw != 0:
+        code = protected_run.serve(seat, places)
+        vcpus.release(seat.index, seat.word)
+        return code
     if seat.asked.iflags & controls.TO_ADJUST != 0:
         adjust.apply(seat, places)
     hcr = controls.hcr(seat.asked.hcr, seat.asked.cflags, seat.abilities)
     if not aarch64.legal_pstate(seat.asked.pstate, not hcr.rw, seat.abilities.aarch32_el0):
         vcpus.release(seat.index, seat.word)
-        return exits.EXIT_ILLEGAL
+        return EXIT_ILLEGAL
     _load(seat, places, hcr)
     code = _run(seat, places)
     _save(seat, places, hcr)
+    if code == COMMITTED:
+        code = protect.enter(seat, places)
     vcpus.release(seat.index, seat.word)
     return code
 
@@ -68,7 +75,10 @@ def adjust_only(frame: Frame, found: Layout, places: Places) -> u64 | Err:
     claimed = claim(seat, found, places, frame.x[1])
     if isinstance(claimed, Err):
         return claimed
-    adjust.apply(seat, places)
+    if seat.own.raw != 0:
+        protected_run.take_answer(seat, places)
+    else:
+        adjust.apply(seat, places)
     vcpus.release(seat.index, seat.word)
     return u64(0)
 
@@ -157,7 +167,7 @@ def _run(seat: Seat, places: Places) -> u64:
         if seat.abilities.barrier_before_entry:
             dmb(Domain.SY)
         code = exits.serve(seat, places, guest_enter(seat.at + places.regs))
-        if code != exits.GUEST_GOES_ON:
+        if code != GUEST_GOES_ON:
             return code
 
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A protected guest turns itself off or begins itself anew (PSCI SYSTEM_OFF, SYSTEM_RESET): its pages go back first (`guest.ending`), and then the
+host hears of the call, as one of an ordinary VM.
+
+Locks: `frames.LOCK`, HOST_LOCK, GUESTS_LOCK, in this order.
+"""
+
+from __future__ import annotations
+
+from delphyne.el2.arch.exception import Esr, ExceptionClass
+from delphyne.el2.arch.world import Places, answer_word
+from delphyne.el2.guest import ending, guards, registers, vcpus
+from delphyne.el2.guest.registers import Expects
+from delphyne.el2.kvm import stage
+from delphyne.el2.kvm.exit_codes import EXIT_IRQ, EXIT_TRAP
+from delphyne.el2.kvm.seats import Seat
+from delphyne.el2.memory import frames
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.host_map import HOST_LOCK
+from delphyne.lang import Pa, cold, u64
+
+
+@cold
+def begin(seat: Seat) -> u64:
+    """The guest ends by its own call, which stands in its x0 to x3. The code of an exit."""
+    with GUESTS_LOCK:
+        guards.stop(seat.guard - 1)
+    registers.expect(seat.own, Expects.ENDING, u64(0))
+    return EXIT_IRQ
+
+
+@cold
+def go_on(seat: Seat, places: Places) -> u64:
+    """One piece of it; at last the call is shown. The code of an exit."""
+    function = registers.general(seat.own, u64(0))
+    first = registers.general(seat.own, u64(1))
+    second = registers.general(seat.own, u64(2))
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        if not vcpus.forget_others(seat.vm, seat.index) or not ending.end_some(seat.guard - 1):
+            return EXIT_IRQ
+    seat.guard = u64(0)
+    seat.own = Pa(u64(0))
+    stage.show_nothing(seat, places, Esr(ec=ExceptionClass.HVC64.raw, il=True))
+    answer_word(seat.at, places.regs, function)
+    answer_word(seat.at, places.regs + 8, first)
+    answer_word(seat.at, places.regs + 16, second)
+    return EXIT_TRAP

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A protected guest's stage-2 faults: its manifest's windows decide what they mean (DESIGN.md 7).
+
+In a RAM window the host's frame becomes the guest's page (`guest.private`); where the host has none, or one that may not be written, the host hears
+of a data write without a syndrome, whatever the guest did. In an MMIO window the host hears of the access, and no frame is ever taken. Anywhere else
+nobody answers: an external abort in the guest.
+
+Locks: `frames.LOCK`, HOST_LOCK, GUESTS_LOCK, in this order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import inject
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.exception import (
+    ACCESS_FLAG_FAULT,
+    FAR_EL2,
+    FAULT_LEVEL,
+    PERMISSION_FAULT,
+    TRANSLATION_FAULT,
+    AbortIss,
+    Esr,
+    ExceptionClass,
+)
+from delphyne.el2.arch.pagetable import PAGE_SIZE, Stage2Leaf, level_size
+from delphyne.el2.arch.world import Places, answer_word
+from delphyne.el2.guest import guards, manifest, private, vms
+from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.guest.manifest import WindowKind
+from delphyne.el2.guest.private import Fate
+from delphyne.el2.guest.registers import OWN, Expects
+from delphyne.el2.kvm import faults, host_tables, stage
+from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_IRQ, GUEST_GOES_ON
+from delphyne.el2.kvm.faults import Access
+from delphyne.el2.kvm.seats import Seat
+from delphyne.el2.memory import flush, frames, graveyard, shadow
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.host_map import HOST_LOCK
+from delphyne.lang import Enum8, Ipa, Level, Pa, holds, log, u8, u32, u64, unreachable, value
+
+PIECES: Final = u64(16)
+"""Pieces of the graveyard's work that one fault does where something is lacking."""
+
+
+class Outcome(Enum8):
+    """What a fault in a RAM window came to."""
+
+    DONE = 0
+    SHOWN = 1
+    """The host has to provide a frame."""
+    LATER = 2
+    """Something is under way: the guest tries again after the host has had its interrupts."""
+    REFUSED = 3
+    """The guest may not do this to its page."""
+    STOPPED = 4
+
+
+@value
+class Answer:
+    """With SHOWN: the fault status of the host's own table."""
+
+    outcome: Outcome
+    status: u8
+
+
+def serve(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -> u64:
+    """A guest's abort: the code of an exit, or GUEST_GOES_ON."""
+    iss = AbortIss.of(u64(syndrome.iss))
+    kind = iss.fsc & ~FAULT_LEVEL
+    page = faults.page_of(seat, iss, kind)
+    if page is None:
+        return GUEST_GOES_ON
+    if kind != TRANSLATION_FAULT and kind != ACCESS_FLAG_FAULT and kind != PERMISSION_FAULT:
+        inject.external_abort_to_guest(instruction)
+        return GUEST_GOES_ON
+    with GUESTS_LOCK:
+        window = manifest.kind_of(GUARDS.slots[seat.guard - 1].manifest[:], page)
+    match window:
+        case WindowKind.RAM:
+            return _finish(seat, places, page, instruction, _serve_memory(seat, page, faults.access_of(iss, kind, instruction)))
+        case WindowKind.MMIO:
+            return _serve_device(seat, places, iss, page, instruction)
+        case WindowKind.NONE:
+            inject.external_abort_to_guest(instruction)
+            return GUEST_GOES_ON
+    unreachable()
+
+
+def try_again(seat: Seat, places: Places, page: Ipa) -> None:
+    """Before the guest goes on after the host was asked for a page: it mostly has one by now, and the guest needs no second fault."""
+    seat.fault_again = u64(0)
+    _serve_memory(seat, page, Access.READ)
+
+
+def _finish(seat: Seat, places: Places, page: Ipa, instruction: bool, answer: Answer) -> u64:
+    match answer.outcome:
+        case Outcome.DONE:
+            return GUEST_GOES_ON
+        case Outcome.SHOWN:
+            return show_memory(seat, places, page, answer.status)
+        case Outcome.LATER:
+            return EXIT_IRQ
+        case Outcome.REFUSED:
+            inject.external_abort_to_guest(instruction)
+            return GUEST_GOES_ON
+        case Outcome.STOPPED:
+            return EXIT_ILLEGAL
+    unreachable()
+
+
+def show_memory(seat: Seat, places: Places, page: Ipa, status: u8) -> u64:
+    """The host is asked for a frame at `page`: a data write without syndrome, which is never completed as MMIO."""
+    seat.fault_again = page.raw + 1
+    syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(AbortIss(fsc=status, wnr=True).raw))
+    code = stage.show(seat, places, syndrome, Expects.NOTHING, u64(0))
+    stage.show_access(seat, places, syndrome, u64(0), stage.page_register(page))
+    return code
+
+
+def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruction: bool) -> u64:
+    """The address, the size and the one register of an access. What has no syndrome that tells these cannot be done, by nobody."""
+    if instruction or iss.s1ptw or iss.cm or not iss.isv:
+        inject.external_abort_to_guest(instruction)
+        return GUEST_GOES_ON
+    shown = AbortIss(
+        fsc=TRANSLATION_FAULT | u8(3), wnr=iss.wnr, isv=True, sas=iss.sas, sse=iss.sse, srt=iss.srt, sf=iss.sf, ar=iss.ar
+    )
+    syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(shown.raw))
+    address = FAR_EL2.read()
+    answer_word(seat.own, OWN.fault_far, address)
+    code = stage.show(seat, places, syndrome, Expects.DONE if iss.wnr else Expects.READ, u64(iss.srt))
+    stage.show_access(seat, places, syndrome, address & (PAGE_SIZE - 1), stage.page_register(page))
+    if iss.wnr:
+        stage.show_general(seat, places, u64(iss.srt))
+    return code
+
+
+def _serve_memory(seat: Seat, page: Ipa, access: Access) -> Answer:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        return bring(seat.guard - 1, page, access)
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def bring(index: u64, page: Ipa, access: Access) -> Answer:
+    """Make the guest's page at `page` one that it can reach."""
+    if GUARDS.slots[index].phase is not Phase.PROTECTED:
+        return Answer(Outcome.STOPPED, u8(0))
+    found = private.find(index, page)
+    leaf = private.leaf_of(found)
+    if leaf is not None:
+        return _look_again(index, page, leaf, access)
+    if private.absent_of(found).fate is Fate.HELD:
+        private.reveal(index, page)
+        return Answer(Outcome.DONE, u8(0))
+    vm = vms.VMS.slots[GUARDS.slots[index].vm]
+    walked = host_tables.walk(vm.table, page)
+    if walked.descriptor == 0:
+        return _shown(TRANSLATION_FAULT, walked.level)
+    host = host_tables.leaf_of(walked, vm.table.wide)
+    if not host.leaf.accessed and not (vm.table.hardware_access and host_tables.set_accessed(walked)):
+        return Answer(Outcome.LATER, u8(0)) if vm.table.hardware_access else _shown(ACCESS_FLAG_FAULT, walked.level)
+    if not host.leaf.write or not host.leaf.read:
+        return _shown(PERMISSION_FAULT, walked.level)
+    pa = Pa(host.output + (page.raw & (level_size(host.level) - 1)))
+    admitted = private.admit(index, page, pa)
+    if isinstance(admitted, Err):
+        return _failed(index, page, admitted)
+    return Answer(Outcome.DONE, u8(0))
+
+
+@holds(GUESTS_LOCK)
+def _look_again(index: u64, page: Ipa, leaf: Stage2Leaf, access: Access) -> Answer:
+    """The page is there: another CPU was faster, or the guest has no right to what it does."""
+    allowed = leaf.write if access is Access.WRITE else (not leaf.execute_never if access is Access.EXECUTE else leaf.read)
+    if not allowed:
+        return Answer(Outcome.REFUSED, u8(0))
+    flush.stage2_address(vms.vttbr(GUARDS.slots[index].vm), page)
+    return Answer(Outcome.DONE, u8(0))
+
+
+def _shown(kind: u8, level: u64) -> Answer:
+    return Answer(Outcome.SHOWN, kind | u8(level & 3))
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _failed(index: u64, page: Ipa, why: Err) -> Answer:
+    """What cannot be done now is tried again; what was not the host's to give, or is not what it was given, ends the guest."""
+    if why is Err.BUSY or (why is Err.NO_MEMORY and _make_room()):
+        for _ in u64.range(PIECES):
+            graveyard.work()
+        return Answer(Outcome.LATER, u8(0))
+    guard = GUARDS.slots[index]
+    log(Level.WARNING, f"protected guest {guard.identity} is stopped: its page {page:#x} cannot come back ({why})")
+    guards.stop(index)
+    return Answer(Outcome.STOPPED, u8(0))
+
+
+@holds(GUESTS_LOCK)
+def _make_room() -> bool:
+    """Whether tables come back by waiting: those of the graveyard, or of an ordinary VM, whose shadow goes there."""
+    if not graveyard.is_empty():
+        return True
+    beyond = u64(0)
+    for _ in u64.range(vms.LIMIT):
+        candidate = vms.oldest(beyond)
+        if candidate is None:
+            return False
+        if vms.VMS.slots[candidate].shadow.top != 0:
+            dropped = shadow.drop_all(vms.VMS.slots[candidate].shadow)
+            return not isinstance(dropped, Err) or dropped is Err.BUSY
+        beyond = vms.VMS.slots[candidate].ticket
+    return False

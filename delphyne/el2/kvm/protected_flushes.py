@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's calls about TLBs for a protected guest: a page whose leaf is gone from the host's table, or names another frame, goes to the host,
+exported (DESIGN.md 8). What is still there stays, whatever its rights are by now; so does a page that the host has only locked to change its leaf.
+
+A call is done in pieces: it stays the host's next instruction until its last page was looked at. How far it is, is kept for each CPU.
+
+Locks, all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
+from delphyne.el2.guest import lent, private, vms
+from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.guest.private import Fate
+from delphyne.el2.kvm import host_tables
+from delphyne.el2.kvm.host_tables import Walked
+from delphyne.el2.kvm.seats import SEATS
+from delphyne.el2.memory import frames
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.host_map import HOST_LOCK
+from delphyne.el2.memory.tables import Walk
+from delphyne.lang import Ipa, Pa, holds, u64
+
+PAGES: Final = u64(8)
+"""Pages that one piece exports at most."""
+STEPS: Final = u64(512)
+"""Slots that one piece looks at."""
+LOCKED: Final = u64(1 << 10)
+"""KVM_INVALID_PTE_LOCKED (arch/arm64/kvm/hyp/pgtable.c): the leaf is about to be replaced."""
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def address(vm: u64, page: Ipa, level: u64) -> None | Err:
+    """Call for one address, where `level` says what of the host's table is gone: a page, a block, or what may have been more. Err.BUSY where the
+    host is to call again."""
+    if level == LAST_LEVEL:
+        return pages(vm, page, u64(1))
+    size = level_size(u64(1) if level == 1 else u64(2))
+    return pages(vm, Ipa(page.raw & ~(size - 1)), size // PAGE_SIZE)
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
+    """Call for a range. Err.BUSY where the host is to call again."""
+    index = vms.VMS.slots[vm].guard - 1
+    if GUARDS.slots[index].phase is Phase.MEASURING:
+        lent.drop_all(index)
+    seat = SEATS.mine()
+    if seat.flush_start != start.raw or seat.flush_pages != count:
+        seat.flush_start = start.raw
+        seat.flush_pages = count
+        seat.flushed = start.raw
+    limit = u64(1) << private.space_of(index).bits
+    end = start.raw + min(count, (limit - min(start.raw, limit)) // PAGE_SIZE) * PAGE_SIZE
+    gone = u64(0)
+    for _ in u64.range(STEPS):
+        if seat.flushed >= end or gone == PAGES:
+            break
+        page = Ipa(seat.flushed)
+        found = private.find(index, page)
+        if found.level == LAST_LEVEL and _is_gone(vm, page, found):
+            private.retreat(index, page)
+            gone += 1
+        span = level_size(found.level)
+        seat.flushed = (seat.flushed & ~(span - 1)) + span
+    if seat.flushed < end:
+        return Err.BUSY
+    seat.flush_pages = u64(0)
+    return None
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _is_gone(vm: u64, page: Ipa, found: Walk) -> bool:
+    """Whether the guest has a frame there that the host's table leads to no more."""
+    leaf = private.leaf_of(found)
+    held = private.absent_of(found)
+    if leaf is None and (found.descriptor.valid or held.fate is not Fate.HELD):
+        return False
+    frame = held.content if leaf is None else leaf.frame
+    wide = vms.VMS.slots[vm].table.wide
+    walked = host_tables.walk(vms.VMS.slots[vm].table, page)
+    if walked.descriptor == 0:
+        return not _is_locked(walked)
+    host = host_tables.leaf_of(walked, wide)
+    return Pa(host.output + (page.raw & (level_size(host.level) - 1))) != Pa(frame * PAGE_SIZE)
+
+
+@holds(frames.LOCK)
+def _is_locked(walked: Walked) -> bool:
+    """Whether the host is about to replace the leaf, and has not taken it away."""
+    return host_tables.raw_at(walked) == LOCKED

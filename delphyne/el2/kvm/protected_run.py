@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of a protected guest's CPU: its registers come from EL2's own memory and go back there; of the host's `kvm_vcpu` only the virtual interrupt
+controller is used, and what the last exit let the host give.
+
+The way of a run is that of `vcpu_run`, without what a protected guest does not have: AArch32, debug registers, monitors, SVE, pointer authentication.
+
+Lock: none over the run; GUESTS_LOCK where a CPU begins.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from delphyne.el2.arch import inject, timer
+from delphyne.el2.arch.exception import ELR_EL2, FAR_EL2, SPSR_EL2
+from delphyne.el2.arch.hypervisor import CNTVOFF_EL2, MDCR_EL2, Cnthctl
+from delphyne.el2.arch.world import (
+    Places,
+    answer,
+    answer_byte,
+    answer_word,
+    asked_word,
+    fp_load,
+    fp_save,
+    guest_enter,
+    to_guest,
+    to_host,
+)
+from delphyne.el2.guest import guards, processors, registers
+from delphyne.el2.guest.registers import OWN, Expects
+from delphyne.el2.kvm import controls, monitors, protected_end, protected_exits, protected_faults, trapping, vgic
+from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, GUEST_GOES_ON
+from delphyne.el2.kvm.seats import Refused, Seat
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.lang import Domain, Ipa, Order, SysReg, apart, dmb, dsb, isb, u64, wrap_add
+
+VDISR_EL2: Final = SysReg(u64, "VDISR_EL2", 3, 4, 12, 1, 1)
+PMCR_EL0: Final = SysReg(u64, "PMCR_EL0", 3, 3, 9, 12, 0)
+PMCR_ENABLE: Final = u64(1)
+
+
+@apart
+def serve(seat: Seat, places: Places) -> u64:
+    """Run the seat's vCPU, which is claimed; the code of its exit."""
+    if asked_word(seat.own, registers.EXPECTS) == u64(Expects.ENDING.raw):
+        return protected_end.go_on(seat, places)
+    if not is_on(seat):
+        return EXIT_ILLEGAL
+    take_answer(seat, places)
+    if seat.fault_again != 0:
+        protected_faults.try_again(seat, places, Ipa(seat.fault_again - 1))
+    _load(seat, places)
+    code = _run(seat, places)
+    _save(seat, places)
+    return code
+
+
+def is_on(seat: Seat) -> bool:
+    """Whether this CPU of the guest's may run: the guest was not stopped, and the CPU is on, or was turned on and begins here."""
+    if guards.ALIVE[seat.guard - 1].load(Order.ACQUIRE) != seat.identity:
+        return False
+    if asked_word(seat.own, registers.RUNNING) != 0:
+        return True
+    with GUESTS_LOCK:
+        return processors.begin(seat.processor)
+
+
+def take_answer(seat: Seat, places: Places) -> None:
+    """What the last exit let the host give is taken, once; whatever else stands on the stage is ignored."""
+    what = asked_word(seat.own, registers.EXPECTS)
+    flags = seat.asked.iflags
+    if flags & controls.TO_ADJUST != 0:
+        answer_byte(seat.at, places.iflags, flags & ~(controls.TO_ADJUST | controls.EXCEPTION_KIND))
+        seat.asked.iflags = flags & ~(controls.TO_ADJUST | controls.EXCEPTION_KIND)
+    if what == u64(Expects.NOTHING.raw) or what == u64(Expects.ENDING.raw):
+        return
+    target = asked_word(seat.own, registers.TARGET)
+    if what == u64(Expects.CALL.raw) or what == u64(Expects.POWER_ON.raw):
+        for number in u64.range(4):
+            registers.put_general(seat.own, number, asked_word(seat.at, places.regs + number * 8))
+        if what == u64(Expects.POWER_ON.raw) and registers.general(seat.own, u64(0)) != 0:
+            with GUESTS_LOCK:
+                processors.undo_turn_on(target)
+    elif flags & controls.PENDING_EXCEPTION != 0:
+        seat.refused = Refused.ABORT if asked_word(seat.own, registers.ASKED) != 0 else Refused.UNDEFINED
+    elif flags & controls.INCREMENT_PC != 0:
+        if what == u64(Expects.READ.raw):
+            registers.put_general(seat.own, target, asked_word(seat.at, places.regs + target * 8) if target < 31 else u64(0))
+        answer_word(seat.own, OWN.pc, wrap_add(asked_word(seat.own, OWN.pc), 4))
+    registers.expect(seat.own, Expects.NOTHING, u64(0))
+
+
+def _load(seat: Seat, places: Places) -> None:
+    monitors.buffers_enter(seat)
+    world = seat.world
+    world.hcr = controls.protected_hcr(seat.asked.hcr, seat.abilities).raw
+    world.vtcr = seat.vtcr
+    world.vttbr = seat.vttbr
+    world.cptr = controls.cptr(False, False).raw
+    world.mdcr = controls.protected_mdcr(MDCR_EL2.read()).raw
+    world.cnthctl = Cnthctl(el1pcten=True).raw
+    world.elr = asked_word(seat.own, OWN.pc)
+    world.spsr = asked_word(seat.own, OWN.pstate)
+    seat.fp_live = False
+    to_guest(seat.own, OWN, world)
+    trapping.enter(seat)
+    if seat.abilities.pmu:
+        seat.pmcr = PMCR_EL0.read()
+        PMCR_EL0.write(seat.pmcr & ~PMCR_ENABLE)
+    if seat.abilities.ras:
+        VDISR_EL2.write(u64(0))
+        dsb(Domain.NSH)
+        isb()
+    vgic.enter(seat, places)
+    _keep_time(seat)
+    _raise_refused(seat)
+
+
+def _raise_refused(seat: Seat) -> None:
+    """The exception that a real processor would give for an access that nobody answered, or a register that is not there."""
+    match seat.refused:
+        case Refused.NO:
+            return
+        case Refused.ABORT:
+            FAR_EL2.write(asked_word(seat.own, OWN.fault_far))
+            inject.external_abort_to_guest(False)
+        case Refused.UNDEFINED:
+            inject.undefined_to_guest()
+    seat.refused = Refused.NO
+
+
+def _keep_time(seat: Seat) -> None:
+    """The guest's virtual counter never goes back: the offset that the host set counts only where it is no more than any before."""
+    seat.host_offset = CNTVOFF_EL2.read()
+    offset = min(seat.host_offset, timer.now())
+    least = guards.OFFSETS[seat.guard - 1].load(Order.ACQUIRE)
+    while offset < least:
+        before = guards.OFFSETS[seat.guard - 1].compare_exchange(least, offset, Order.ACQ_REL)
+        least = offset if before == least else before
+    CNTVOFF_EL2.write(least)
+
+
+def _run(seat: Seat, places: Places) -> u64:
+    while True:
+        if seat.abilities.barrier_before_entry:
+            dmb(Domain.SY)
+        code = protected_exits.serve(seat, places, guest_enter(seat.own + OWN.regs))
+        if code != GUEST_GOES_ON:
+            return code
+
+
+def _save(seat: Seat, places: Places) -> None:
+    """The guest's registers go to EL2's memory, and nothing of them stays in the processor."""
+    answer(seat.own, OWN, ELR_EL2.read(), SPSR_EL2.read().raw)
+    if seat.fp_live:
+        fp_save(seat.own + OWN.fp)
+        fp_load(registers.zeroes())
+        seat.fp_live = False
+    CNTVOFF_EL2.write(seat.host_offset)
+    vgic.leave(seat, places)
+    if seat.abilities.pmu:
+        PMCR_EL0.write(seat.pmcr)
+    trapping.leave(seat)
+    to_host(seat.own, OWN, seat.world)
+    monitors.buffers_leave(seat)

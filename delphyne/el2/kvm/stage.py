@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's `kvm_vcpu` of a protected guest: a stage on which is shown what an exit needs, and nothing else (DESIGN.md 7, the table of exits).
+
+Program counter and PSTATE there are nobody's: EL1h, so that the host emulates for a privileged, little-endian guest. No lock: the vCPU is claimed.
+"""
+
+from __future__ import annotations
+
+from delphyne.el2.arch.exception import Esr, ExceptionClass
+from delphyne.el2.arch.world import Places, answer, answer_fault, answer_word
+from delphyne.el2.guest import registers
+from delphyne.el2.guest.registers import Expects
+from delphyne.el2.kvm.exit_codes import EXIT_TRAP
+from delphyne.el2.kvm.seats import Seat
+from delphyne.lang import Ipa, u64
+
+
+def show_nothing(seat: Seat, places: Places, syndrome: Esr) -> None:
+    """A syndrome alone."""
+    answer(seat.at, places, u64(0), registers.RESET_PSTATE)
+    answer_fault(seat.at, places, syndrome.raw, u64(0), u64(0))
+
+
+def show_general(seat: Seat, places: Places, number: u64) -> None:
+    """One general register, by its number in a syndrome."""
+    if number < 31:
+        answer_word(seat.at, places.regs + number * 8, registers.general(seat.own, number))
+
+
+def show(seat: Seat, places: Places, syndrome: Esr, what: Expects, target: u64) -> u64:
+    """An exit for an instruction that the host is to do; the code of it. ASKED says whether it was an access to memory."""
+    show_nothing(seat, places, syndrome)
+    memory = syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw
+    answer_word(seat.own, registers.ASKED, u64(memory))
+    registers.expect(seat.own, what, target)
+    return EXIT_TRAP
+
+
+def show_access(seat: Seat, places: Places, syndrome: Esr, offset: u64, page: u64) -> None:
+    """To what `show` showed: the offset in the page, and the page as HPFAR_EL2 has it."""
+    answer_fault(seat.at, places, syndrome.raw, offset, page)
+
+
+def clear(seat: Seat, places: Places) -> None:
+    """Nothing is left there of what the guest was before it was protected."""
+    for number in u64.range(34):
+        answer_word(seat.at, places.regs + number * 8, u64(0))
+    show_nothing(seat, places, Esr())
+
+
+def page_register(page: Ipa) -> u64:
+    """HPFAR_EL2 for a page (Arm ARM D24.2)."""
+    return page.raw >> 8
