@@ -95,8 +95,8 @@ def leaf_of(found: Walk) -> Stage2Leaf | None:
 
 
 def absent_of(found: Walk) -> Absent:
-    """What became of a page for which `find` found no leaf."""
-    return Absent.of(found.descriptor.raw) if found.level == LAST_LEVEL else Absent()
+    """What became of a page that leads nowhere; UNTOUCHED where there is a leaf, or no table for one."""
+    return Absent.of(found.descriptor.raw) if found.level == LAST_LEVEL and not found.descriptor.valid else Absent()
 
 
 @holds(FRAMES_LOCK)
