@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from delphyne.bench.language import Row, row, show
-from delphyne.board import host, qemu
+from delphyne.board import host, kernels, qemu
 from delphyne.board.cpio import Archive
 from delphyne.compiler.back.image import Built
 from delphyne.el2.entry import own_map
@@ -137,7 +137,7 @@ def _above(image: Path, kernel: Path, initrd: Path, arguments: str) -> list[str]
 
 def measure(built: Built, folder: Path, kernel_name: str = "6.1") -> list[Row]:
     """Every figure; `folder` takes what is made on the way."""
-    kernel = host.kernel_file(kernel_name)
+    kernel = kernels.kernel_file(kernel_name)
     initrd = counting_initrd(folder)
     arguments = "console=ttyAMA0 nokaslr quiet"
     first = counting_kernel(kernel.read_bytes(), folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from delphyne.board import debian, demo, host, qemu
+from delphyne.board import debian, demo, host, kernels, qemu
 from delphyne.board.host import Host
 
 PORT = 1234
@@ -45,7 +45,7 @@ def gdb(wanted: Host, *, fetch_symbols: bool = False, debug: bool = False, more:
     if shutil.which(demo.GDB) is None:
         raise qemu.BoardError(f"{demo.GDB} is not installed; install the Debian package {demo.GDB}")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    kernel = host.kernel_file(wanted.kernel)
+    kernel = kernels.kernel_file(wanted.kernel)
     vmlinux = debian.kernel_symbols(kernel, fetch=fetch_symbols)
     if vmlinux is None:
         console.print("the kernel's symbols are not there: delphyne gdb --kernel-symbols fetches them (about a gigabyte)")

@@ -94,10 +94,11 @@ class Image:
     initrd: Path
 
 
-def build(kernel: Path, *, folder: Path = CACHE) -> Image:
-    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package)."""
-    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": REPORT.encode()}
-    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES), folder=folder))
+def build(kernel: Path, *, first: tuple[kernel_modules.Foreign, ...] = (), report: str = REPORT, folder: Path = CACHE) -> Image:
+    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package). Modules that are `first` are loaded before the
+    kernel's own; `report` is the script that it runs where nobody is there to type."""
+    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode()}
+    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES, first), folder=folder))
 
 
 def build_disk(*, folder: Path = CACHE) -> Path:

@@ -18,7 +18,16 @@ from elftools.elf.elffile import ELFFile
 from delphyne.board.debian import PackageError
 
 FOLDER = "modules"
-"""Where an image keeps modules; the file ORDER in it names them, one a line, in the order of loading."""
+"""Where an image keeps modules; the file ORDER in it names them, one a line with its options, in the order of loading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A module that was built for a kernel and is not in its package, with insmod's `options` for it."""
+
+    name: str
+    data: bytes
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,14 @@ def closure(vmlinuz: Path, names: tuple[str, ...]) -> tuple[Module, ...]:
     return tuple(ordered.values())
 
 
-def image_files(vmlinuz: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The modules as files of an image, with the list ORDER."""
+def image_files(vmlinuz: Path, names: tuple[str, ...], first: tuple[Foreign, ...] = ()) -> dict[str, bytes]:
+    """The modules as files of an image, with the list ORDER; those that are `first` are loaded before all others."""
     modules = closure(vmlinuz, names)
-    files = {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
-    files[f"{FOLDER}/ORDER"] = "".join(f"{module.name}\n" for module in modules).encode()
+    files = {f"{FOLDER}/{module.name}.ko": module.data for module in first} | {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
+    lines = [*(f"{module.name} {module.options}".rstrip() for module in first), *(module.name for module in modules)]
+    files[f"{FOLDER}/ORDER"] = "".join(f"{line}\n" for line in lines).encode()
     return files
 
 
-LOAD = f'while read -r module; do insmod "/{FOLDER}/$module.ko"; done < /{FOLDER}/ORDER\n'
+LOAD = f'while read -r module options; do insmod "/{FOLDER}/$module.ko" $options; done < /{FOLDER}/ORDER\n'
 """What an `/init` says to load them all."""

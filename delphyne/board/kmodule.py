@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from delphyne.board.debian import CACHE, AptRoot, PackageError, exclusive, unpack
-from delphyne.board.host import kernel_file
+from delphyne.board.kernels import kernel_file
 from delphyne.board.qemu import BoardError
 
 MODULES = Path(__file__).resolve().parents[2] / "modules"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from delphyne.board import debian, host, kernel_modules
+from delphyne.board import debian, host, kernel_modules, kernels
 from delphyne.board.qemu import BoardError
 
 
@@ -66,11 +66,11 @@ def test_a_line_stands_for_the_packages_of_one_flavour(line: str, package: str) 
 def test_a_kernel_may_be_named_by_its_package(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(debian, "kernel", lambda name: asked.append(name) or kernel)
-    assert host.kernel_file("linux-image-6.1.0-56-rt-arm64") == kernel
+    assert kernels.kernel_file("linux-image-6.1.0-56-rt-arm64") == kernel
     assert asked == ["linux-image-6.1.0-56-rt-arm64"]
-    assert host.kernel_file(str(kernel)) == kernel
+    assert kernels.kernel_file(str(kernel)) == kernel
     with pytest.raises(BoardError, match="no such kernel file"):
-        host.kernel_file("elsewhere/vmlinuz")
+        kernels.kernel_file("elsewhere/vmlinuz")
     assert len(asked) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from delphyne.board import bundle, hostimage, qemu
-from delphyne.board.host import kernel_file
+from delphyne.board.kernels import kernel_file
 from delphyne.board.qemu import Ending, Machine
 
 pytestmark = pytest.mark.system

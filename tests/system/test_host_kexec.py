@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from delphyne.board import host_programs, hostimage, qemu
-from delphyne.board.host import Host, kernel_file, run
+from delphyne.board.host import Host, run
+from delphyne.board.kernels import kernel_file
 
 pytestmark = pytest.mark.system
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from delphyne.board import qemu
-from delphyne.board.host import INITRD_AT, KERNEL_AT, Host, kernel_file, run
+from delphyne.board.host import INITRD_AT, KERNEL_AT, Host, run
+from delphyne.board.kernels import kernel_file
 from delphyne.board.qemu import Ending, Machine
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from delphyne.board.host import ZCU102, Host, kernel_file, run, zcu102
+from delphyne.board.host import ZCU102, Host, run, zcu102
+from delphyne.board.kernels import kernel_file
 from delphyne.board.qemu import Ending
 
 pytestmark = pytest.mark.system
