@@ -158,7 +158,7 @@ def bundle(
     from delphyne.board import bundle as tool
     from delphyne.board import hostimage
     from delphyne.board.host import build as build_image
-    from delphyne.board.host import kernel_file
+    from delphyne.board.kernels import kernel_file
 
     made = tool.write(out, build_image().image, kernel_file(kernel), initrd or hostimage.build(), append)
     typer.echo(f"{os.path.relpath(made)}: {made.stat().st_size} bytes")
@@ -174,9 +174,10 @@ def demo() -> None:
 
 def _host(kernel: str, board: Board, cpu: str, smp: int, memory: int, gic: int, append: str) -> Host:
     from delphyne.board import host as hosts
+    from delphyne.board import kernels
     from delphyne.board.qemu import Machine
 
-    machine = Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic) if board is Board.virt else hosts.zcu102(hosts.kernel_file(kernel))
+    machine = Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic) if board is Board.virt else hosts.zcu102(kernels.kernel_file(kernel))
     return hosts.Host(kernel=kernel, machine=machine, arguments=append)
 
 
@@ -261,7 +262,7 @@ def hostimage(
 
     for line in debian.KERNELS:
         typer.echo(os.path.relpath(debian.kernel(line)))
-        for module in ("hostile", "hostile_kvm"):
+        for module in ("hostile", "hostile_kvm", "guest-dma"):
             typer.echo(os.path.relpath(kmodule.build(module, line)))
     for line in debian.FLAVOURS if flavours else ():
         typer.echo(os.path.relpath(debian.kernel(line)))
@@ -277,6 +278,47 @@ def guestimage() -> None:
     from delphyne.board import debian, vmm
 
     typer.echo(os.path.relpath(vmm.build({line: debian.kernel(line) for line in debian.KERNELS})))
+
+
+@app.command("guest-module")
+def guest_module(kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1, 6.12, a Debian package name, or its file.")] = "6.1") -> None:
+    """Build the module by which a protected guest's virtio devices work, for a stock Debian kernel. It is loaded before virtio's own modules."""
+    from delphyne.board import kmodule
+
+    typer.echo(os.path.relpath(kmodule.build("guest-dma", kernel)))
+
+
+@app.command("guest-image")
+def guest_image(
+    kernel: Annotated[Path | None, typer.Option(help="The guest's vmlinuz, an arm64 Image.")] = None,
+    initrd: Annotated[Path | None, typer.Option(help="Its initramfs.")] = None,
+    dtb: Annotated[Path | None, typer.Option(help="QEMU's own device tree: -machine virt,..,dtb-randomness=off,dumpdtb=FILE.")] = None,
+    cmdline: Annotated[str, typer.Option(help="The kernel's command line.")] = "console=ttyAMA0",
+    output: Annotated[Path | None, typer.Option(help="The image to write.")] = None,
+    show: Annotated[Path | None, typer.Option(help="Show the manifest of an image, and the launch measurement that EL2 will compute.")] = None,
+    json: Json = False,
+) -> None:
+    """Make the image of a protected guest: one file for QEMU's -kernel, which makes itself protected and then boots a stock kernel."""
+    from delphyne.board import protected_image
+
+    try:
+        if show is not None:
+            image = _content(show)
+        else:
+            if kernel is None or initrd is None or dtb is None or output is None:
+                raise UserError("an image needs --kernel, --initrd, --dtb and --output; --show FILE looks at one")
+            image = protected_image.build(_content(kernel), _content(initrd), _content(dtb), cmdline)
+            output.write_bytes(image)
+        typer.echo(protected_image.describe(image, as_json=json))
+    except protected_image.ImageError as problem:
+        raise UserError(str(problem)) from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise UserError(f"{path}: {problem.strerror}") from None
 
 
 @app.command()

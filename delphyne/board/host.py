@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from delphyne.board import bundle, debian, demo, hostimage, kernel_modules, qemu, vmm
+from delphyne.board import bundle, demo, hostimage, kernel_modules, qemu, vmm
+from delphyne.board.kernels import kernel_file
 from delphyne.compiler.back.image import Built
 
 KERNEL_AT = 0x5000_0000
@@ -32,11 +33,16 @@ DISPLAY_MODULES = ("virtio_pci", "virtio_gpu", "virtio_input")
 """What a Debian kernel needs for these devices."""
 
 
+DEVELOPMENT = "delphyne.development"
+"""On EL2's own command line: guests whose images nobody signed may be protected on this machine, and keys may be made of weak randomness."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What to boot. `kernel` is a line such as "6.1" or "6.12-rt", a Debian package name, or a file; `arguments` are added to the command line;
     `script` is run in place of the shell; `files` go into its initramfs. A host with `guest_kernels` has the disk with QEMU and these kernels (as
-    `kernel`) for guests, and a network that reaches nothing but, by `forwards`, from a TCP port of this machine's loopback to one of the host."""
+    `kernel`) for guests, with the images of those that are to be `protected` (their machine is marked as development), and a network that reaches
+    nothing but, by `forwards`, from a TCP port of this machine's loopback to one of the host."""
 
     kernel: str = "6.1"
     machine: qemu.Machine = field(default_factory=lambda: qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024))
@@ -46,17 +52,8 @@ class Host:
     plain: bool = False
     graphics: bool = False
     guest_kernels: tuple[str, ...] = ()
+    protected: tuple[vmm.Guest, ...] = ()
     forwards: tuple[tuple[int, int], ...] = ()
-
-
-def kernel_file(name: str) -> Path:
-    """The vmlinuz that `name` means. Raises BoardError or PackageError."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if "/" in name:
-        raise qemu.BoardError(f"{name}: no such kernel file")
-    return debian.kernel(name)
 
 
 def zcu102(kernel: Path, memory: int = 2048) -> qemu.Machine:
@@ -82,7 +79,8 @@ def command(host: Host, image: Path) -> list[str]:
     files = dict(host.files) | display | (vmm.host_files(kernel, DISPLAY_MODULES if host.graphics else ()) if host.guest_kernels else {})
     initrd = hostimage.build({} if host.script is None else {SCRIPT: host.script}, files=files)
     arguments = _arguments(host)
-    machine = replace(host.machine, extra=(*guest_devices, *host.machine.extra, *(DISPLAY if host.graphics else ())))
+    marked = f"{host.machine.arguments} {DEVELOPMENT}".strip() if host.protected and not host.plain else host.machine.arguments
+    machine = replace(host.machine, arguments=marked, extra=(*guest_devices, *host.machine.extra, *(DISPLAY if host.graphics else ())))
     if host.plain:
         loaded: tuple[str, ...] = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
         return qemu.command(kernel, replace(machine, extra=(*machine.extra, *loaded)))
@@ -101,7 +99,7 @@ def _guest_devices(host: Host) -> tuple[str, ...]:
         return ()
     if host.machine.board != "virt":
         raise qemu.BoardError(f"guests need a host on the board virt: {host.machine.board} has no disk that this can use")
-    tools = vmm.build({name: kernel_file(name) for name in host.guest_kernels})
+    tools = vmm.build({name: kernel_file(name) for name in host.guest_kernels}, protected=host.protected)
     ports = "".join(f",hostfwd=tcp:127.0.0.1:{near}-{vmm.HOST_ADDRESS}:{far}" for near, far in host.forwards)
     drive = ("-drive", f"if=none,id=tools,file={tools},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=tools")
     return (*drive, "-netdev", f"user,id=host,restrict=on{ports}", "-device", "virtio-net-pci,netdev=host,romfile=")

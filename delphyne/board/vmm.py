@@ -8,11 +8,14 @@ TOOLS, and finds `qemu-system-aarch64` and, where it was built for one guest, `g
 from __future__ import annotations
 
 import shlex
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from delphyne.board import disk, guestimage, host_programs, hostimage, kernel_modules
+from delphyne.board import disk, guestimage, host_programs, hostimage, kernel_modules, kmodule
+from delphyne.board import protected_image as protected_images
 from delphyne.board.debian import CACHE
+from delphyne.board.kernel_modules import Foreign
 from delphyne.board.qemu import QEMU
 
 TOOLS = "/tools"
@@ -43,7 +46,7 @@ exec {TOOLS}/lib/ld-linux-aarch64.so.1 --library-path {TOOLS}/lib/aarch64-linux-
 class Guest:
     """One guest. `kernel` is a line or file as in `host.Host`; `memory` is in MiB; `gic` is "2", "3" or "host", the one that the host has;
     `transport` is "mmio" or "pci"; `backing` is a key of BACKINGS, or "" for anonymous memory; `arguments` are added to the kernel's command line,
-    `extra` to QEMU's."""
+    `extra` to QEMU's. A `protected` guest is loaded from one image that has kernel, initramfs, device tree and command line in it (`image_of`)."""
 
     kernel: str = "6.1"
     memory: int = 256
@@ -54,6 +57,11 @@ class Guest:
     backing: str = ""
     arguments: str = ""
     extra: tuple[str, ...] = ()
+    protected: bool = False
+
+ROOM_FOR_POOL = 256
+"""MiB of a protected guest that has room for the pool of modules/guest-dma as it is by itself; smaller ones get SMALL_POOL."""
+SMALL_POOL = "size=4"
 
 
 def folder_of(kernel: str) -> str:
@@ -61,13 +69,34 @@ def folder_of(kernel: str) -> str:
     return f"{TOOLS}/guest/{Path(kernel).name}"
 
 
-def build(kernels: dict[str, Path], *, folder: Path = CACHE) -> Path:
-    """The host's disk with QEMU, the guests' disk, and these guest kernels (as in `Guest.kernel` -> vmlinuz). Fetches and builds what it needs."""
+def image_of(guest: Guest) -> str:
+    """Where a protected guest's image lies on the host."""
+    return f"{TOOLS}/guest/protected-{guest.kernel}-{guest.cpus}-{guest.memory}.img"
+
+
+def protected_image(guest: Guest, vmlinuz: Path) -> bytes:
+    """The image of a protected guest: what of its command line the guest sees is in the device tree that QEMU makes of it here."""
+    module = Foreign("guest-dma", kmodule.build("guest-dma", str(vmlinuz)).read_bytes(), "" if guest.memory >= ROOM_FOR_POOL else SMALL_POOL)
+    image = guestimage.build(vmlinuz, first=(module,))
+    with tempfile.TemporaryDirectory(prefix="delphyne-tree-") as folder:
+        line = command(replace(guest, gic="3" if guest.gic == "host" else guest.gic), disk_file="/dev/null", console="null")
+        line = [word.replace("accel=kvm,", "") for word in line]
+        line[line.index("-cpu") + 1] = "cortex-a57"
+        line[line.index("-kernel") + 1] = str(vmlinuz)
+        tree = protected_images.dump_tree(line, Path(folder))
+    return protected_images.build(vmlinuz.read_bytes(), image.initrd.read_bytes(), tree, f"console=ttyAMA0 {guest.arguments}".strip())
+
+
+def build(kernels: dict[str, Path], *, protected: tuple[Guest, ...] = (), folder: Path = CACHE) -> Path:
+    """The host's disk with QEMU, the guests' disk, these guest kernels (as in `Guest.kernel` -> vmlinuz) and the images of `protected` guests of
+    them. Fetches and builds what it needs."""
     files = dict(host_programs.files(PACKAGE, PROGRAM))
     for name, vmlinuz in kernels.items():
         image = guestimage.build(vmlinuz)
         place = folder_of(name).removeprefix(f"{TOOLS}/")
         files |= {f"{place}/vmlinuz": image.kernel.read_bytes(), f"{place}/initrd": image.initrd.read_bytes()}
+    for guest in protected:
+        files[image_of(guest).removeprefix(f"{TOOLS}/")] = protected_image(guest, kernels[guest.kernel])
     files[DISK.removeprefix(f"{TOOLS}/")] = guestimage.build_disk().read_bytes()
     return disk.build("host-tools", files, folder=folder)
 
@@ -80,8 +109,10 @@ def host_files(host_kernel: Path, more: tuple[str, ...] = ()) -> dict[str, bytes
 
 def _machine(guest: Guest) -> list[str]:
     options = ["virt", "accel=kvm", f"gic-version={guest.gic}"]
-    if not guest.its:
+    if not guest.its or guest.protected:
         options.append("its=off")
+    if guest.protected:
+        options += ["dtb-randomness=off", "mem-merge=off"]
     line = ["-cpu", "host", "-smp", str(guest.cpus), "-m", str(guest.memory)]
     if guest.backing:
         options.append("memory-backend=ram")
@@ -92,14 +123,23 @@ def _machine(guest: Guest) -> list[str]:
 def command(guest: Guest, *, disk_file: str, console: str) -> list[str]:
     """QEMU's command line on the host. `disk_file` is the guest's disk, a file of the host; `console` is where QEMU puts its serial port."""
     device = {"mmio": "device", "pci": "pci"}[guest.transport]
+    more = ",iommu_platform=on" if guest.protected else ""
+    if guest.transport == "pci" and guest.protected:
+        more += ",disable-legacy=on"
     rom = ",romfile=" if guest.transport == "pci" else ""
-    files = folder_of(guest.kernel)
     return [
-        QEMU, *_machine(guest), "-nodefaults", "-display", "none", "-serial", console,
-        "-kernel", f"{files}/vmlinuz", "-initrd", f"{files}/initrd", "-append", f"console=ttyAMA0 {guest.arguments}".strip(),
-        "-drive", f"if=none,id=disk,file={disk_file},format=raw", "-device", f"virtio-blk-{device},drive=disk",
-        "-netdev", "user,id=net", "-device", f"virtio-net-{device},netdev=net{rom}", *guest.extra,
+        QEMU, *_machine(guest), "-nodefaults", "-display", "none", "-serial", console, *_loaded(guest),
+        "-drive", f"if=none,id=disk,file={disk_file},format=raw", "-device", f"virtio-blk-{device},drive=disk{more}",
+        "-netdev", "user,id=net", "-device", f"virtio-net-{device},netdev=net{rom}{more}", *guest.extra,
     ]  # fmt: skip
+
+
+def _loaded(guest: Guest) -> list[str]:
+    """What QEMU puts into the guest's memory."""
+    if guest.protected:
+        return ["-global", "virtio-mmio.force-legacy=false", "-kernel", image_of(guest)]
+    files = folder_of(guest.kernel)
+    return ["-kernel", f"{files}/vmlinuz", "-initrd", f"{files}/initrd", "-append", f"console=ttyAMA0 {guest.arguments}".strip()]
 
 
 def console_command(guest: Guest) -> str:

@@ -199,11 +199,14 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def session(host: host_room.Host, image: Path, *, kernels: tuple[str, ...] = ("6.1", "6.12")) -> Iterator[HostSession]:
-    """The host, booted to its shell; it is ended afterwards however that goes. All hosts have the same disk with both kernels for guests."""
+def session(
+    host: host_room.Host, image: Path, *, kernels: tuple[str, ...] = ("6.1", "6.12"), protected: tuple[Guest, ...] = ()
+) -> Iterator[HostSession]:
+    """The host, booted to its shell; it is ended afterwards however that goes. All hosts have the same disk with both kernels for guests, but those
+    that have images of protected ones."""
     far = [base + number for base in (CONSOLE, QMP, GDB) for number in range(GUESTS)]
     ports = dict(zip(far, _free_ports(len(far)), strict=True))
-    host = replace(host, guest_kernels=kernels, forwards=tuple((near, port) for port, near in ports.items()))
+    host = replace(host, guest_kernels=kernels, protected=protected, forwards=tuple((near, port) for port, near in ports.items()))
     line = host_room.command(host, image)
     stream = pexpect.spawn(line[0], line[1:], timeout=60, encoding="utf-8", codec_errors="replace", echo=False)
     running = HostSession(stream, ports)

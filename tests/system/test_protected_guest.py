@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Protected guests in Debian's own QEMU with KVM: stock kernels boot to their login with disk and network, and the host sees nothing of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from guest_session import HostSession, RunningGuest, machine, session
+
+from delphyne.board import guestimage
+from delphyne.board.host import Host
+from delphyne.board.vmm import Guest
+
+pytestmark = pytest.mark.system
+
+MANY = hashlib.md5(guestimage.DISK_FILES["many"], usedforsecurity=False).hexdigest()
+SECRET = "a-secret-of-the-guest"
+GROUPS = "/sys/fs/cgroup"
+GROUP = f"{GROUPS}/guest"
+
+
+def protected(kernel: str, cpus: int = 1, **more: object) -> Guest:
+    """A guest with little memory, so that all of it can be looked at."""
+    return replace(Guest(kernel, 128, cpus, arguments="quiet", protected=True), **more)  # type: ignore[arg-type]
+
+
+def prepare(host: HostSession) -> None:
+    """Swap on zram, and a control group for the guest's QEMU, in which the shell is from here on."""
+    host.run("echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0")
+    host.run(f"mount -t cgroup2 cgroup2 {GROUPS}; echo +memory > {GROUPS}/cgroup.subtree_control; mkdir {GROUP}; echo $$ > {GROUP}/cgroup.procs")
+
+
+def look_for(host: HostSession, text: str) -> tuple[int, int]:
+    """How often root finds `text` in the memory of the guest's QEMU, and in how many MiB it looked."""
+    found = host.run(
+        "pid=$(cat /tmp/guest0.pid); hits=0; looked=0; grep -E '^[0-9a-f]+-[0-9a-f]+ rw' /proc/$pid/maps | cut -d' ' -f1 > /tmp/ranges;"
+        " while IFS=- read -r first last; do first=$((0x$first / 4096)); count=$((0x$last / 4096 - first));"
+        f" n=$(dd if=/proc/$pid/mem bs=4096 skip=$first count=$count 2>/dev/null | grep -a -o '{text}' | wc -l);"
+        " hits=$((hits + n)); looked=$((looked + count)); done < /tmp/ranges; echo $hits $((looked / 256))",
+        400.0,
+    ).split()
+    return int(found[0]), int(found[1])
+
+
+def _counter(host: HostSession, name: str) -> int:
+    return int(host.run(f"sed -n 's/^{name} //p' /proc/vmstat"))
+
+
+def _works(guest: RunningGuest) -> None:
+    """Disk, network and memory of the guest's are right."""
+    assert guest.run("md5sum < /mnt/many").split()[0] == MANY
+    assert "1 packets received" in guest.run("ping -c 1 -W 20 10.0.2.2 | grep transmitted")
+    assert guest.run("self-check 4 256 2", 240.0).endswith("0 bad")
+    assert guest.shell.trouble() == []
+
+
+@pytest.mark.parametrize(("kernel", "host_kernel"), [("6.1", "6.1"), ("6.12", "6.12")])
+def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host_kernel: str) -> None:
+    shape = protected(kernel)
+    with session(Host(kernel=host_kernel, machine=machine()), image, kernels=(kernel,), protected=(shape,)) as host:
+        prepare(host)
+        guest = host.boot_guest(shape)
+        guest.run(f"echo {SECRET[:9]}{SECRET[9:]} > /tmp/secret")
+        host.run(f"echo $$ > {GROUPS}/cgroup.procs")
+        _works(guest)
+        hits, looked = look_for(host, f"{SECRET[:5]}[{SECRET[5]}]{SECRET[6:]}")
+        assert looked >= 128
+        assert hits == 0
+        work = guest.shell.start("self-check 4 256 4")
+        before = _counter(host, "pswpout")
+        for _ in range(2):
+            host.shell.run(f"echo 48M > {GROUP}/memory.reclaim", 240.0, check=False)
+        assert _counter(host, "pswpout") - before > 4000
+        assert guest.shell.finish(work, 400.0).endswith("0 bad")
+        assert guest.run("cat /tmp/secret") == SECRET
+        _works(guest)
+        guest.end()
+        assert host.shell.trouble() == []
