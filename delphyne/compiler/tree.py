@@ -676,6 +676,8 @@ class Function:
     """Never inlined, moved away from hot code and made for size (`@cold`)."""
     apart: bool = False
     """Never inlined (`@apart`)."""
+    merged: bool = False
+    """Always inlined (`@merged`)."""
 
 
 @dataclass(slots=True)

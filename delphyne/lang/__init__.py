@@ -39,7 +39,7 @@ from delphyne.lang.arrays import (
 from delphyne.lang.atomics import AtomicU32, AtomicU64, Order
 from delphyne.lang.bitfields import Bits8, Bits16, Bits32, Bits64, bits
 from delphyne.lang.enums import Enum8, Enum16, Enum32, Enum64, ErrorEnum
-from delphyne.lang.functions import apart, assembly, boot, cold, entry, holds, twin
+from delphyne.lang.functions import apart, assembly, boot, cold, entry, holds, merged, twin
 from delphyne.lang.hardware import (
     Domain,
     SysReg,
@@ -200,6 +200,7 @@ __all__ = [
     "load_le64",
     "log",
     "log_format",
+    "merged",
     "mmio_read8",
     "mmio_read32",
     "mmio_read64",

@@ -44,6 +44,12 @@ def apart(function: F) -> F:
     return function
 
 
+def merged(function: F) -> F:
+    """Part of each caller in the program, however many there are: for what a hot way does, and another as well."""
+    function_meta(function).merged = True
+    return function
+
+
 def entry(symbol: str) -> Callable[[F], F]:
     """Called from assembly under this name."""
     if type(symbol) is not str:

@@ -45,6 +45,7 @@ class FunctionMeta:
     simd: bool = False
     cold: bool = False
     apart: bool = False
+    merged: bool = False
     entry: str | None = None
     assembly: bool = False
 

@@ -152,7 +152,7 @@ def _function(unit: Unit, function: tree.Function, small: bool) -> list[str]:
         body.begin("return")
         body.end(f"ret {value_type(function.result)} {body.load(body.result, function.result)}")
     linkage = "hidden" if function.exported else "internal"
-    away = " cold noinline" if function.cold else " noinline" if function.apart else ""
+    away = " cold noinline" if function.cold else " noinline" if function.apart else " alwaysinline" if function.merged else ""
     attributes = f"#{int(function.simd)}{' optsize' if small else ''}{away}{never}"
     subprogram = f" !dbg !{unit.debug.function(function)}" if unit.debug is not None else ""
     head = f"define {linkage} {_signature(function, names)} {attributes}{subprogram} {{"

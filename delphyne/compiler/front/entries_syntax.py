@@ -212,7 +212,7 @@ def one(x: u64) -> u64:
     "E0111": Entry(
         "unknown decorator",
         "A decorator replaces the function by another object, which the compiler cannot look into.",
-        "use the decorators of docs/language.md: @boot, @holds, @simd, @cold, @apart, @entry, @assembly, @twin, @property, @staticmethod",
+        "use the decorators of docs/language.md: @boot, @holds, @simd, @cold, @apart, @merged, @entry, @assembly, @twin, @property, @staticmethod",
         """
 import functools
 

@@ -67,7 +67,7 @@ class FunctionInfo:
         return self.module.name.startswith("delphyne.lang")
 
 
-_DECORATORS = frozenset({"boot", "holds", "simd", "cold", "apart", "entry", "assembly", "twin", "property", "staticmethod"})
+_DECORATORS = frozenset({"boot", "holds", "simd", "cold", "apart", "merged", "entry", "assembly", "twin", "property", "staticmethod"})
 
 
 def _decorator_name(node: ast.expr) -> str:
@@ -159,4 +159,5 @@ def tree_function(builder: Builder, info: FunctionInfo, locals_: dict[str, Any],
         simd=info.meta.simd,
         cold=info.meta.cold,
         apart=info.meta.apart,
+        merged=info.meta.merged,
     )

@@ -26,7 +26,7 @@ from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.sealing import engine, entropy, generator, sha256
-from delphyne.lang import Array, Hostile, Ipa, Level, Order, Pa, apart, cold, holds, log, owned, u8, u32, u64, wipe, wrap_sub
+from delphyne.lang import Array, Hostile, Ipa, Level, Order, Pa, cold, holds, log, owned, u8, u32, u64, wipe, wrap_sub
 
 PAGES: Final = u64(8)
 """Pages that one call measures at most."""
@@ -37,7 +37,6 @@ LAST: Final = u64(0xC600_DE0F)
 KEY_BYTES: Final = u64(32)
 
 
-@apart
 def is_call(seat: Seat, places: Places) -> bool:
     """Whether an ordinary guest's HVC is one of Delphyne's own calls."""
     function = asked_word(seat.at, places.regs)

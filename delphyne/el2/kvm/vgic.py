@@ -15,7 +15,7 @@ from typing import Final
 from delphyne.el2.arch.gic import ICC_SRE_EL1, ICC_SRE_EL2, ICH_HCR_EL2, ICH_VMCR_EL2, ICH_VTR_EL2, IccSre
 from delphyne.el2.arch.world import Places, answer_half, asked_half, list_registers_load, list_registers_save
 from delphyne.el2.kvm.seats import Seat
-from delphyne.lang import Domain, dsb, isb, u64
+from delphyne.lang import Domain, dsb, isb, merged, u64
 
 ALLOWED: Final = u64(0x7DFF)
 """ICH_HCR_EL2: En, the maintenance interrupts' enables, vSGIEOICount, and the traps TC, TALL0, TALL1, TSEI and TDIR."""
@@ -27,6 +27,7 @@ NOT_FOR_EL1: Final = IccSre(sre=True, dfb=True, dib=True)
 """ICC_SRE_EL2: whether EL1 may change its own ICC_SRE_EL1."""
 
 
+@merged
 def enter(seat: Seat, places: Places) -> None:
     """The guest's controls and list registers, after the guest's HCR_EL2 is in use."""
     if not seat.abilities.gic:
@@ -48,6 +49,7 @@ def enter(seat: Seat, places: Places) -> None:
         dsb(Domain.SY)
 
 
+@merged
 def leave(seat: Seat, places: Places) -> None:
     """The guest's list registers and VMCR, back to where the host reads them; nothing of the guest stays in use."""
     if not seat.abilities.gic:

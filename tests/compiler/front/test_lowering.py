@@ -31,7 +31,8 @@ from typing import Final
 
 from delphyne.lang import (
     Array, AtomicU32, AtomicU64, Bits64, BootArray, Domain, Enum8, ErrorEnum, Level, Lock, Order, Pa, Pool, Secret, SimdArea, Slice, SysReg, View,
-    apart, bits, boot, checked_add, cold, constant, declassify, dsb, entry, frozen, guarded, load_be32, log, nospec, owned, per_cpu, placed, secret,
+    apart, bits, boot, checked_add, cold, constant, declassify, dsb, entry, frozen, guarded, load_be32, log, merged, nospec, owned,
+    per_cpu, placed, secret,
     secret_equal, sign_extend, simd, store_be32, struct, text, u8, u16, u32, u64, unreachable, v128_from_u64, v128_low, value, wipe, wrap_add,
 )
 
@@ -203,6 +204,12 @@ def test_a_function_apart_is_never_inlined(tmp_path: Path) -> None:
     program = _compile(tmp_path, "@apart\ndef f() -> None:\n    pass\n\n@entry('start')\ndef g() -> None:\n    f()")
     assert program.functions["lowering.f"].apart
     assert not program.functions["start"].apart
+
+
+def test_a_merged_function_is_part_of_each_caller(tmp_path: Path) -> None:
+    program = _compile(tmp_path, "@merged\ndef f() -> None:\n    pass\n\n@entry('start')\ndef g() -> None:\n    f()")
+    assert program.functions["lowering.f"].merged
+    assert not program.functions["start"].merged
 
 
 def test_functions_in_assembly_are_external(tmp_path: Path) -> None:
