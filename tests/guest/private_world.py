@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated machine with a host map, records, two protected guests and an ordinary one, and what a host and a guest see of its RAM.
+
+`quick` sealing keeps the shape of the real one (who, where, terms, content; verified before decrypted) and is made of hashlib, since the real one
+takes a second for a page here. What the pages' own tests need of the real one they take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from delphyne.el2.arch.caches import clean_range
+from delphyne.el2.arch.cpu import CPUS
+from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.pagetable import Stage2Leaf
+from delphyne.el2.guest import guards, private, touch, vcpus, vms
+from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.memory import blocks, frames, graveyard, host_map, invariants, pages, shadow, stage2, tables
+from delphyne.el2.memory.frames import FrameEntry, State
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.host_map import HOST_LOCK, HOST_SPACE
+from delphyne.el2.memory.pages import PoolName
+from delphyne.el2.sealing import engine, records
+from delphyne.el2.sealing import page as sealed
+from delphyne.lang import Array, Ipa, Pa, Va, u8, u16, u64, wipe
+from delphyne.lang.locks import forget_held_locks
+from delphyne.lang.machine import Access, GuestFault, Machine
+
+PAGE = 4096
+RAM, RAM_SIZE = 0x4000_0000, 0x0180_0000
+PAGES_AT, BOOKKEEPING_AT, FRAMES_AT, RECORDS_AT = RAM, RAM + 0x40_0000, RAM + 0x50_0000, RAM + 0x60_0000
+HOST_AT = RAM + 0x80_0000
+LOOKED_AT = 48
+"""Frames from HOST_AT on that tests use, and `check` looks at."""
+IPA = 0x8000_0000
+"""Where the guests' memory begins, to them."""
+FIRST, SECOND, ORDINARY = 0, 1, 2
+"""The VMs; the first two have the guards of the same numbers."""
+READ, WRITE, EXECUTE = Access.READ, Access.WRITE, Access.EXECUTE
+
+
+class World:
+    """Lives inside `a_world`."""
+
+    def __init__(self, machine: Machine, count: int) -> None:
+        self.machine = machine
+        for name, unit, units in ((PoolName.STARTS, 16, 1), (PoolName.GUEST_STARTS, 2, 3), (PoolName.HOST, 1, 24), (PoolName.GUESTS, 1, 24)):
+            assert pages.assign(name, u64(unit), u64(units)) is None
+        assert frames.add_bank(Pa(u64(RAM)), u64(RAM_SIZE)) is None
+        assert frames.attach(Pa(u64(FRAMES_AT))) is None
+        assert frames.admit(Pa(u64(HOST_AT)), u64(RAM + RAM_SIZE - HOST_AT)) is None
+        records.attach(Pa(u64(RECORDS_AT)), u64(count))
+        with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+            assert host_map.create(u64(40)) is None
+            assert host_map.add(u64(HOST_AT), u64(RAM + RAM_SIZE - HOST_AT)) is None
+            for number in (FIRST, SECOND, ORDINARY):
+                vm = vms.VMS.slots[number]
+                vm.used = True
+                assert shadow.create(vm.shadow, u64(40), u16(number + 1)) is None
+            for number in (FIRST, SECOND):
+                made = guards.create(u64(number))
+                assert made == number
+                guard = GUARDS.slots[number]
+                guard.phase, guard.committed = Phase.PROTECTED, True
+                engine.expand(guard.key, Array[u8, 32].of([number + 1] * 32)[:])  # type: ignore[attr-defined]
+        self.use_host()
+
+    # --- who looks -------------------------------------------------------------------------------------------------------------------------
+
+    def use_host(self) -> None:
+        with HOST_LOCK:
+            self._use(HOST_SPACE)
+
+    def use_guest(self, number: int) -> None:
+        with GUESTS_LOCK:
+            self._use(vms.VMS.slots[number].shadow.space)
+
+    def _use(self, space: tables.Space) -> None:
+        self.machine.write_register("VTTBR_EL2", int(tables.vttbr_of(space).raw))
+        self.machine.write_register("VTCR_EL2", int(stage2.vtcr(space, u8(5)).raw))
+        self.machine.write_register("HCR_EL2", 1 << 31 | 1)
+
+    def reach(self, number: int | None, at: int, access: Access = READ) -> int | None:
+        """Where a guest, or the host (None), gets by an address; None for a fault. The host's map is current afterwards."""
+        if number is not None:
+            self.use_guest(number)
+        try:
+            return self.machine.stage2_translate(at, access)
+        except GuestFault:
+            return None
+        finally:
+            self.use_host()
+
+    def content(self, number: int | None, at: int) -> bytes | None:
+        """A page as a guest, or the host, reads it; None for a fault."""
+        pa = self.reach(number, at)
+        return None if pa is None else self.machine.memory.read(pa, PAGE)
+
+    def put(self, number: int | None, at: int, data: bytes) -> None:
+        """They write it."""
+        pa = self.reach(number, at, WRITE)
+        assert pa is not None, f"{number} cannot write {at:#x}"
+        self.machine.memory.write(pa, data.ljust(PAGE, b"\0"))
+
+    # --- operations ------------------------------------------------------------------------------------------------------------------------
+
+    def do(self, operation: object, *arguments: object) -> object:
+        """An operation of `private` with its locks."""
+        with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+            return operation(*arguments)  # type: ignore[operator]
+
+    def admit(self, number: int, ipa: int, pa: int) -> object:
+        return self.do(private.admit, u64(number), Ipa(u64(ipa)), Pa(u64(pa)))
+
+    def page(self, operation: object, number: int, ipa: int) -> object:
+        return self.do(operation, u64(number), Ipa(u64(ipa)))
+
+    def touch(self, pa: int) -> bytes | None:
+        """The host reads a page of RAM, whosever it is; None where it never gets there."""
+        if self.reach(None, pa) is None and not self.do(touch.serve, Pa(u64(pa))):
+            return None
+        return self.content(None, pa)
+
+    def lend_to_ordinary(self, ipa: int, pa: int) -> None:
+        """An ordinary guest's leaf for a page of the host's."""
+        leaf = stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL)
+        with frames.LOCK, GUESTS_LOCK:
+            host = shadow.HostLeaf(u64(3), u64(pa), Stage2Leaf.of(leaf | 0b11))
+            assert shadow.fill(vms.VMS.slots[ORDINARY].shadow, Ipa(u64(ipa)), host) is None
+
+    # --- what must hold --------------------------------------------------------------------------------------------------------------------
+
+    def entry(self, pa: int) -> FrameEntry:
+        found = frames.entry_of(Pa(u64(pa)))
+        assert found is not None
+        return found
+
+    def leaves(self, number: int) -> dict[int, int]:
+        """Address -> output of each leaf in a guest's tables, and nothing of what stands in other slots."""
+        found: dict[int, int] = {}
+
+        def visit(page: int, level: int, base: int, count: int) -> None:
+            words = struct.unpack(f"<{512 * count}Q", self.machine.memory.read(PAGES_AT + PAGE * page, PAGE * count))
+            for slot, raw in enumerate(words):
+                if raw & 1:
+                    at, output = base + (slot << 39 - 9 * level), raw & 0x0000_FFFF_FFFF_F000
+                    if level < 3:
+                        visit((output - PAGES_AT) // PAGE, level + 1, at, 1)
+                    else:
+                        found[at] = output
+
+        space = vms.VMS.slots[number].shadow.space
+        visit(int(space.root), int(space.start), 0, int(space.roots))
+        return found
+
+    def check(self) -> None:
+        """The invariants of `frames`, `private`, `records` and `host_map`, while no lock is held."""
+        owners: dict[int, tuple[int, int]] = {}
+        for number in (FIRST, SECOND):
+            for ipa, pa in self.leaves(number).items():
+                assert pa not in owners, "two leaves lead to one frame"
+                owners[pa] = (number + 1, ipa)
+        lent = set(self.leaves(ORDINARY).values())
+        promised = 0
+        for pa in range(HOST_AT, HOST_AT + LOOKED_AT * PAGE, PAGE):
+            entry = self.entry(pa)
+            assert invariants.entry_is_sound(entry)
+            assert entry.state is not State.BUSY, "nobody is at work"
+            with HOST_LOCK:
+                mapped = bool(host_map.is_mapped(u64(pa)))
+            assert mapped == (entry.state is not State.PRIVATE), f"{pa:#x} is {entry.state}"
+            if entry.state is State.HOST:
+                assert pa not in owners
+            else:
+                assert pa not in lent
+                if pa in owners:
+                    assert owners[pa] == (int(entry.owner), int(entry.page) * PAGE)
+                promised += entry.state is State.PRIVATE
+        promised += int(records.LEDGER.taken)
+        assert int(records.LEDGER.promised) == promised
+        assert sum(int(GUARDS.slots[number].private) for number in (FIRST, SECOND)) == promised
+
+
+def quick_step(job: sealed.Job, area: object, key: object, window: object, limit: u64) -> bool | Err:
+    """In place of `page.step`: an export or an import at once, by hashlib."""
+    terms = job.record.terms
+    raw = bytes(int(window[i]) for i in range(PAGE))  # type: ignore[index]
+    stream = hashlib.shake_256(repr((JOBS[id(job)], int(terms.version))).encode()).digest(PAGE)
+    mixed = raw if terms.clean else bytes(a ^ b for a, b in zip(raw, stream, strict=True))
+    exporting = job.phase is sealed.Phase.EXPORT
+    shown = mixed if exporting else raw
+    digest = hashlib.sha256(repr((JOBS[id(job)], int(terms.raw))).encode() + shown).digest()
+    if exporting:
+        for i, byte in enumerate(digest):
+            job.record.digest[i] = u8(byte)
+    elif digest != bytes(int(job.record.digest[i]) for i in range(32)):
+        return Err.INTEGRITY
+    for i, byte in enumerate(mixed):
+        window[i] = u8(byte)  # type: ignore[index]
+    job.phase = sealed.Phase.NOTHING
+    return True
+
+
+JOBS: dict[int, tuple[int, int]] = {}
+
+
+def quick_begin(job: sealed.Job, area: object, identity: u64, ipa: Ipa, phase: sealed.Phase) -> None:
+    JOBS[id(job)] = (int(identity), int(ipa.raw))
+    job.phase = phase
+
+
+def forget_statics() -> None:
+    """What a reset of the machine does."""
+    forget_held_locks()
+    for static in (pages.POOLS, pages.REGION, frames.LAYOUT, HOST_SPACE, records.LEDGER):
+        wipe(static)
+    for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS, GUARDS.slots, guards.ALIVE, guards.OFFSETS):
+        array._cells._made.clear()
+    graveyard.GRAVEYARD.count = vms.VMS.clock = vcpus.VCPUS.clock = GUARDS.identities = u64(0)
+    wipe(CPUS.of(0))
+
+
+@contextmanager
+def a_world(count: int = 64, *, quick: bool = True) -> Iterator[World]:
+    """A machine and its world, with `count` records; a frame that changes hands is known to no TLB."""
+    take, give_back = private._take, private._return
+
+    def taken(index: u64, ipa: Ipa, pa: Pa) -> Err | None:
+        done = take(index, ipa, pa)
+        if done is None:
+            machine.hand_over(int(pa.raw))
+        return done
+
+    def returned(index: u64, ipa: Ipa, pa: Pa) -> None:
+        clean_range(Va(pa.raw), u64(PAGE))
+        machine.hand_over(int(pa.raw))
+        give_back(index, ipa, pa)
+
+    with Machine(RAM, RAM_SIZE, 1, registers={"ID_AA64MMFR0_EL1": 5}) as machine:
+        forget_statics()
+        assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(16 + 6 + 48)) is None
+        with mock.patch.object(private, "_take", taken), mock.patch.object(private, "_return", returned):
+            if quick:
+                with mock.patch.object(sealed, "step", quick_step), mock.patch.object(sealed, "_begin", quick_begin):
+                    yield World(machine, count)
+            else:
+                yield World(machine, count)
+        blocks.HOSTS.detach()
+        blocks.LEAVES.detach()
+        records.RECORDS.detach()
