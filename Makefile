@@ -7,16 +7,18 @@
 #   DEBUGGER=1              `run` waits for gdb before the first instruction, with the host's console here: `make gdb`, in another terminal, attaches
 #   GRAPHICS=1              a display by SPICE for `run`; where to look is printed
 #   GUEST=0                 `run` without a guest: the host's shell alone
+#   PROTECTED=0             `run` with an ordinary guest
 PYTHON ?= python3
 DELPHYNE := .venv/bin/delphyne
 KERNEL_OPTION := $(if $(BOOTIMG),--kernel $(BOOTIMG))
 DEBUG_OPTION := $(if $(filter-out 0,$(DEBUG)),--debug)
 HOST_OPTIONS := $(KERNEL_OPTION) $(if $(PLATFORM),--board $(PLATFORM)) $(DEBUG_OPTION)
-RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics) $(if $(filter 0,$(GUEST)),,$(if $(filter zcu102,$(PLATFORM)),,--guest))
+RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics) $(if $(filter 0,$(GUEST)),,$(if $(filter zcu102,$(PLATFORM)),,--guest $(if $(filter 0,$(PROTECTED)),,--protected --guest-memory 128)))
 
 .PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
 
-# A stock Debian kernel above Delphyne and, in it, a stock Debian guest under its KVM, to the guest's login shell. `make demo` shows EL2 alone.
+# A stock Debian kernel above Delphyne and, under its KVM, a stock Debian guest that is protected: what its host sees of it, then its login shell.
+# `make demo` shows EL2 alone.
 run: setup
 	@$(DELPHYNE) run $(RUN_OPTIONS)
 

@@ -195,6 +195,7 @@ def run(
     gdb: Annotated[bool, typer.Option("--gdb", help="Wait for gdb at port 1234 before the first instruction: delphyne gdb attaches.")] = False,
     debug: Debug = False,
     guest: Annotated[bool, typer.Option("--guest", help="Boot a guest under the host's KVM, in Debian's own QEMU, and enter it.")] = False,
+    protected: Annotated[bool, typer.Option("--protected", help="With --guest: a protected one, and what its host sees of it.")] = False,
     guest_kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1, 6.12, a Debian package name, or its file.")] = "6.1",
     guest_memory: Annotated[int, typer.Option(help="The guest's RAM in MiB.", min=64)] = 256,
     guest_smp: Annotated[int, typer.Option(help="The guest's CPUs.", min=1)] = 2,
@@ -211,9 +212,15 @@ def run(
 
     if graphics and board is not Board.virt:
         raise UserError("--graphics needs the board virt: the ZCU102 has no PCI in QEMU")
+    if protected and plain:
+        raise UserError("--protected needs Delphyne: plain KVM cannot protect a guest")
+    if protected and gic != 3:
+        raise UserError("--protected needs a GICv3, for the host and for the guest")
     host = replace(_host(kernel, board, cpu, smp, memory, gic, append), plain=plain, graphics=graphics)
-    inner = Guest(guest_kernel, guest_memory, guest_smp, gic=guest_gic.value, transport=guest_transport.value, arguments=guest_append)
-    raise typer.Exit(interactive(host, guest=inner if guest else None, gdb_port=PORT if gdb else None, debug=debug))
+    inner = Guest(
+        guest_kernel, guest_memory, guest_smp, gic=guest_gic.value, transport=guest_transport.value, arguments=guest_append, protected=protected
+    )
+    raise typer.Exit(interactive(host, guest=inner if guest or protected else None, gdb_port=PORT if gdb else None, debug=debug))
 
 
 @app.command()

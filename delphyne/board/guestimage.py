@@ -68,11 +68,32 @@ self-check 4 256 2
 """
 """What a guest shows where nobody is there to type."""
 
+SECRET_WORD = "delphyne.secret"
+"""On the guest kernel's command line: it holds a secret and waits for a line on its console."""
+HOLDS = "The guest holds a secret, 4 MiB of it, and waits."
+WHOLE = "The guest's secret is whole, and so is the rest of its memory."
+
+SECRET = f"""word=sec
+word=${{word}}ret
+awk -v word=$word 'BEGIN {{
+    for (i = 0; i < 65536; i++) printf "this is a %s of the guest%cs, line %06d ............ %c", word, 39, i, 10
+}}' > /tmp/held
+before=$(md5sum < /tmp/held)
+echo "{HOLDS}"
+read -r line
+if [ "$(md5sum < /tmp/held)" = "$before" ] && self-check 4 256 2; then echo "{WHOLE}"; else echo 'The guest lost something: this is a bug.'; fi
+rm /tmp/held
+"""
+"""What a protected guest does where its host is to look for what it holds (showing.py)."""
+
 INIT = f"""{MOUNTS}hostname guest
 {kernel_modules.LOAD}mount -o ro /dev/vda /mnt
 ip link set lo up
 if ip link set eth0 up 2>/dev/null; then
     udhcpc -i eth0 -q -n -s /dhcp.sh >/dev/null 2>&1 || echo 'the network gave no address'
+fi
+if grep -q {SECRET_WORD} /proc/cmdline; then
+    sh /secret.sh
 fi
 if grep -q delphyne.report /proc/cmdline; then
     sh /report.sh
@@ -97,7 +118,7 @@ class Image:
 def build(kernel: Path, *, first: tuple[kernel_modules.Foreign, ...] = (), report: str = REPORT, folder: Path = CACHE) -> Image:
     """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package). Modules that are `first` are loaded before the
     kernel's own; `report` is the script that it runs where nobody is there to type."""
-    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode()}
+    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode(), "secret.sh": SECRET.encode()}
     return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES, first), folder=folder))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from delphyne.board import bundle, demo, hostimage, kernel_modules, qemu, vmm
+from delphyne.board import bundle, demo, hostimage, kernel_modules, qemu, showing, vmm
 from delphyne.board.kernels import kernel_file
 from delphyne.compiler.back.image import Built
 
@@ -126,6 +126,10 @@ ls -l /dev/kvm
 def with_guest(host: Host, guest: vmm.Guest, *, terminal: bool) -> Host:
     """The host that starts `guest`: at a terminal one lands in the guest's console, without one the guest reports, then the host."""
     host = replace(host, guest_kernels=(guest.kernel,))
+    if guest.protected:
+        shown = showing.shown(guest, terminal=terminal)
+        host = replace(host, protected=(shown,), files=(*host.files, *showing.programs(shown, terminal=terminal)))
+        return replace(host, files=(*host.files, (hostimage.START, b"guest\n"))) if terminal else replace(host, script=f"guest\n{REPORT}")
     if not terminal:
         return replace(host, script=vmm.report_command(guest) + REPORT)
     programs = (("bin/guest", vmm.console_command(guest).encode()), (hostimage.START, b"guest\n"))

@@ -89,7 +89,8 @@ def closure(vmlinuz: Path, names: tuple[str, ...]) -> tuple[Module, ...]:
 def image_files(vmlinuz: Path, names: tuple[str, ...], first: tuple[Foreign, ...] = ()) -> dict[str, bytes]:
     """The modules as files of an image, with the list ORDER; those that are `first` are loaded before all others."""
     modules = closure(vmlinuz, names)
-    files = {f"{FOLDER}/{module.name}.ko": module.data for module in first} | {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
+    files = {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
+    files |= {f"{FOLDER}/{module.name}.ko": module.data for module in first}
     lines = [*(f"{module.name} {module.options}".rstrip() for module in first), *(module.name for module in modules)]
     files[f"{FOLDER}/ORDER"] = "".join(f"{line}\n" for line in lines).encode()
     return files

@@ -14,7 +14,7 @@ from guest_ways import WAYS
 from delphyne.board import guestimage
 from delphyne.board.host import Host
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]  # minutes each, and not yet seen to pass above every host: docs/roadmap.md
+pytestmark = pytest.mark.system
 
 MANY = hashlib.md5(guestimage.DISK_FILES["many"], usedforsecurity=False).hexdigest()
 WEB = "mkdir -p /tmp/www; head -c 200000 /dev/urandom > /tmp/www/file; httpd -p 127.0.0.1:8080 -h /tmp/www; md5sum < /tmp/www/file"

@@ -52,9 +52,10 @@ SLOW = (Way("6.1", "pci"), Way("6.12", "mmio"), Way("6.12", "pci", "size=4"), Wa
 
 
 def _report(port: int) -> str:
-    """What the guest does: reads the disk, writes it, and reads that anew; fetches and sends; then gives both devices up."""
+    """What the guest does: reads the disk, writes it, and reads that anew; reads with more requests at once than a small pool has room for; fetches
+    and sends; then gives both devices up."""
     return f"""dmesg | grep guest_dma
-count() {{ echo "$1 $(cd /sys/module/guest_dma/pool; grep . *  | tr ':\\n' '= ')"; }}
+count() {{ echo "$1 $(cd /sys/module/guest_dma/pool; grep . * | tr ':\\n' '= ')"; }}
 count first
 echo "read $(sha256sum < /mnt/data)"
 count after-read
@@ -67,10 +68,12 @@ echo "again $(sha256sum < /mnt/again)"
 count after-again
 echo 4096 > /sys/block/vda/queue/read_ahead_kb
 echo 3 > /proc/sys/vm/drop_caches
-for part in 0 1 2 3 4 5 6 7; do dd if=/dev/vda bs=1M skip=$part 2>/dev/null | sha256sum > /tmp/part$part & done
+part() {{ dd if=/dev/vda bs=1M skip=$1 count=1 2>/dev/null | sha256sum; }}
+for number in 0 1 2 3 4 5 6 7; do part $number > /tmp/part$number & done
 wait
 count after-rush
-for part in 0 1 2 3 4 5 6 7; do dd if=/dev/vda bs=1M skip=$part 2>/dev/null | sha256sum | cmp - /tmp/part$part || echo "part $part differs"; done
+echo 3 > /proc/sys/vm/drop_caches
+for number in 0 1 2 3 4 5 6 7; do part $number | cmp - /tmp/part$number || echo "part $number differs"; done
 ping -c 2 -s 1400 -W 20 10.0.2.2 | grep transmitted
 echo "fetched $(wget -q -O - http://10.0.2.2:{port}/data | sha256sum)"
 count after-fetch

@@ -15,7 +15,7 @@ from guest_ways import WAYS
 from delphyne.board.host import Host
 from delphyne.board.vmm import Guest
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]  # minutes each, and not yet seen to pass above every host: docs/roadmap.md
+pytestmark = pytest.mark.system
 
 CHECK = "self-check 4 256 4"
 LEFT_OVER = 24
