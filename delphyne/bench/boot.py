@@ -20,6 +20,8 @@ from delphyne.board import host, kernels, qemu
 from delphyne.board.cpio import Archive
 from delphyne.compiler.back.image import Built
 from delphyne.el2.entry import own_map
+from delphyne.el2.memory import frames
+from delphyne.lang import u64
 
 ENTRY_LIMIT = 30.0
 BOOT_LIMIT = 1.01
@@ -30,8 +32,6 @@ TICK = 16
 """Nanoseconds, and with that instructions, of one step of the counter of `virt`."""
 PORT = 0x0900_0000
 FRAME = 4096
-FRAME_ENTRY = 8
-"""Bytes of the frame table for each frame of RAM."""
 
 COUNT = """
         .text
@@ -135,6 +135,16 @@ def _above(image: Path, kernel: Path, initrd: Path, arguments: str) -> list[str]
     return qemu.command(image, replace(machine, extra=(*machine.extra, *loaded)))
 
 
+def _own_bytes(ram: int) -> int:
+    """What EL2 takes of `ram` bytes for tables, frames and protected guests."""
+    before = frames.LAYOUT.frames
+    frames.LAYOUT.frames = u64(ram // FRAME)
+    try:
+        return int(own_map.own_bytes())
+    finally:
+        frames.LAYOUT.frames = before
+
+
 def measure(built: Built, folder: Path, kernel_name: str = "6.1") -> list[Row]:
     """Every figure; `folder` takes what is made on the way."""
     kernel = kernels.kernel_file(kernel_name)
@@ -147,7 +157,7 @@ def measure(built: Built, folder: Path, kernel_name: str = "6.1") -> list[Row]:
     native = _instructions(qemu.command(kernel, replace(plain, extra=(*plain.extra, "-initrd", str(initrd)))), 240)
     above = _instructions(_above(built.image, kernel, initrd, arguments), 240)
     header = built.image.read_bytes()[:64]
-    own = int.from_bytes(header[16:24], "little") + int(own_map.table_bytes()) + (MEMORY_MIB << 20) // FRAME * FRAME_ENTRY
+    own = int.from_bytes(header[16:24], "little") + _own_bytes(MEMORY_MIB << 20)
     return [
         row(f"entry to the first instruction of {kernel_name}, {MEMORY_MIB} MiB", (start - native_start) / 1e6, "million instructions", ENTRY_LIMIT),
         row(f"{kernel_name} from its first instruction to /init, alone at EL2 (nVHE)", (native - native_start) / 1e6, "million instructions"),

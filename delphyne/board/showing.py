@@ -56,7 +56,7 @@ def programs(guest: Guest, *, terminal: bool) -> tuple[tuple[str, bytes], ...]:
     start = f"""#!/bin/sh
 await() {{
     until grep -q -a "$1" {CONSOLE_LOG} 2>/dev/null; do
-        kill -0 $(cat /tmp/guest.pid) || {{ cat /tmp/guest.log; exit 1; }}
+        kill -0 $(cat /tmp/guest.pid 2>/dev/null) 2>/dev/null || {{ cat /tmp/guest.log; exit 1; }}
         usleep 300000
     done
 }}
@@ -91,7 +91,7 @@ echo
 echo 'This is the shell of the host. `guest` enters the guest (and starts it where it does not run); `poweroff -f` ends the machine.'
 """
 
-_ALONE = """while kill -0 $(cat /tmp/guest.pid) 2>/dev/null; do
+_ALONE = """while kill -0 $(cat /tmp/guest.pid 2>/dev/null) 2>/dev/null; do
     usleep 300000
 done
 cat /tmp/guest.console

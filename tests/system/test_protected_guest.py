@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from delphyne.board.vmm import Guest
 
 pytestmark = pytest.mark.system
 
+ROOT = Path(__file__).resolve().parents[2]
 MANY = hashlib.md5(guestimage.DISK_FILES["many"], usedforsecurity=False).hexdigest()
 SECRET = "a-secret-of-the-guest"
 GROUPS = "/sys/fs/cgroup"
@@ -79,3 +83,24 @@ def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host
         _works(guest)
         guest.end()
         assert host.shell.trouble() == []
+
+
+def test_what_run_shows() -> None:
+    """Without a terminal: what the host finds of a guest's secret, and that swap keeps it whole; then guest and host report."""
+    command = [sys.executable, "-m", "delphyne.cli", "run", "--protected", "--guest-memory", "128", "--guest-smp", "1"]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500, check=False)
+    console = done.stdout.replace("\r", "")
+    said = f"\n--- console ---\n{console}\n{done.stderr}"
+    assert done.returncode == 0, said
+    assert guestimage.HOLDS in console, said
+    looked = re.search(r"looked through (\d+) MiB of the guest's QEMU: (\d+) lines of the secret", console)
+    assert looked is not None, said
+    assert int(looked[1]) >= 128, said
+    assert int(looked[2]) == 0, said
+    pushed = re.search(r"pushed (\d+) pages out to swap", console)
+    assert pushed is not None, said
+    assert int(pushed[1]) > 4000, said
+    assert guestimage.WHOLE in console, said
+    guest, _, host = console.partition("The guest has ended. This is the host:")
+    assert "hello from the guest's disk" in guest, said
+    assert "/dev/kvm" in host, said

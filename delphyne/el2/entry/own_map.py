@@ -26,13 +26,13 @@ from delphyne.el2.memory.stage1 import Use
 from delphyne.el2.sealing import records
 from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
 
-FIXED_PAGES: Final = u64(512)
-"""Pages for the translation tables of EL2 and of the host, whatever the machine's RAM, beside those for single pages of it."""
-SPARE_GUEST_PAGES: Final = u64(64)
-"""Pages for guests' tables above those that map all of RAM by pages once: the levels above, and tables that are not full."""
+SPARE_GUEST_PAGES: Final = u64(32)
+"""Pages for guests' tables above those that map half of RAM by pages: the levels above, and tables that are not full."""
 TABLES_ALIGNMENT: Final = u64(65536)
 EL2_PAGES: Final = u64(128)
-HOST_PAGES: Final = u64(128)
+HOST_PAGES: Final = u64(64)
+"""Pages for the host's tables beside those for single pages of RAM."""
+START_PAGES: Final = u64(16)
 START_UNITS: Final = u64(4)
 GUEST_START_UNITS: Final = u64(64)
 """Guests that have tables of their own at one time."""
@@ -51,24 +51,23 @@ class Holes:
 
 
 def guest_pages() -> u64:
-    """Pages for guests' tables below their start tables: all of RAM by pages, an eighth of that for tables that are not full, and some."""
-    full = frames.LAYOUT.frames // SLOTS
-    return full + full // 8 + SPARE_GUEST_PAGES
+    """Pages for guests' tables below their start tables: half of RAM by pages. Ordinary guests give way where there are none left."""
+    return frames.LAYOUT.frames // SLOTS // 2 + SPARE_GUEST_PAGES
 
 
 def host_pages() -> u64:
-    """Pages for the host's tables below its start tables: so that all of RAM can be mapped by pages."""
-    return HOST_PAGES + frames.LAYOUT.frames // SLOTS
+    """Pages for the host's tables below its start tables: so that in seven of eight blocks of RAM single pages can be protected guests'."""
+    return HOST_PAGES + frames.LAYOUT.frames // SLOTS * 7 // 8
 
 
 def record_count() -> u64:
-    """Pages of protected guests: so many frames may be private at a time."""
-    return frames.LAYOUT.frames // 2
+    """Pages of protected guests: so many frames may be private at a time. What EL2 takes in all is to stay below one part in a hundred of RAM."""
+    return frames.LAYOUT.frames // 16 * 7
 
 
 def table_pages() -> u64:
     """Pages for all translation tables. After `count_frames`, as all below."""
-    return FIXED_PAGES + frames.LAYOUT.frames // SLOTS + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
+    return START_UNITS * START_PAGES + EL2_PAGES + host_pages() + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
 
 
 def table_bytes() -> u64:
@@ -190,7 +189,7 @@ def take_tables(base: Pa) -> None | Err:
     attached = pages.attach(base, base + table_pages() * PAGE_SIZE, table_pages())
     if isinstance(attached, Err):
         return attached
-    starts = pages.assign(PoolName.STARTS, u64(16), START_UNITS)
+    starts = pages.assign(PoolName.STARTS, START_PAGES, START_UNITS)
     if isinstance(starts, Err):
         return starts
     own = pages.assign(PoolName.EL2, u64(1), EL2_PAGES)
