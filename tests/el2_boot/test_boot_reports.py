@@ -198,6 +198,17 @@ def test_a_trap_is_reported_with_values_place_and_callers(failing: tuple[Machine
     ]
 
 
+def test_a_report_shows_no_register_of_a_guest(failing: tuple[Machine, SerialPort]) -> None:
+    machine, port = failing
+    machine.write_register("VTTBR_EL2", 5 << 48 | 0x4000_0000)
+    frame = Frame()
+    frame.elr = u64(IMAGE + 0x44)
+    with pytest.raises(Parked):
+        report.trap_report(u64(0), u64(9), u64(4), frame)
+    assert port.text.splitlines()[-3:] == ["  EL1: a guest", "  stopped 0 of 0 other CPUs", "*** end of report"]
+    assert "SCTLR" not in port.text
+
+
 def test_a_site_that_is_not_in_the_table_is_shown_by_number(failing: tuple[Machine, SerialPort]) -> None:
     frame = Frame()
     frame.elr = u64(IMAGE + 0x44)

@@ -14,6 +14,7 @@ from delphyne.el2.arch import cpu, el1, image, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.pagetable import VTTBR_EL2
 from delphyne.el2.arch.translation import SCTLR_EL1
 from delphyne.el2.control import console, sites, stop
 from delphyne.lang import Enum64, Pa, View, cold, entry, load_le64, owned, text, u8, u64
@@ -139,7 +140,10 @@ def _end() -> Never:
 
 
 def _put_lower_level() -> None:
-    """What EL1 of this CPU was about: the one place where a report shows registers that are not EL2's."""
+    """What the host at EL1 of this CPU was about: the one place where a report shows registers that are not EL2's. A guest's are nobody's to see."""
+    if VTTBR_EL2.read().vmid != 0:
+        console.put_text(text(b"  EL1: a guest\n"))
+        return
     console.put_text(text(b"  EL1:"))
     _put_register(text(b"\n  SCTLR "), SCTLR_EL1.read().raw)
     _put_register(text(b" TCR "), el1.TCR_EL1.read())

@@ -149,7 +149,10 @@ def everything(mmu: u64) -> None | Err:
     """Call for all of a VM. Err.BUSY where the host is to call again."""
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         index = vms.find(mmu)
-        if index is None or vms.VMS.slots[index].guard != 0:
+        if index is None:
+            return None
+        if vms.VMS.slots[index].guard != 0:
+            protected_flushes.everything(index)
             return None
         return _drop_all(index)
 

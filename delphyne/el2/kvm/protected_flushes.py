@@ -14,7 +14,7 @@ from typing import Final
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
 from delphyne.el2.guest import lent, private, vms
-from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.private import Fate
 from delphyne.el2.kvm import host_tables
 from delphyne.el2.kvm.host_tables import Walked
@@ -25,7 +25,7 @@ from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.memory.tables import Walk
 from delphyne.lang import Ipa, Pa, holds, u64
 
-PAGES: Final = u64(8)
+PAGES: Final = u64(6)
 """Pages that one piece exports at most."""
 STEPS: Final = u64(512)
 """Slots that one piece looks at."""
@@ -46,12 +46,22 @@ def address(vm: u64, page: Ipa, level: u64) -> None | Err:
 
 
 @holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def everything(vm: u64) -> None:
+    """Call for all of a VM: it names nothing, so that no page of the guest's goes; the host's own pages, of a guest that is still being measured,
+    do."""
+    index = vms.VMS.slots[vm].guard - 1
+    if not GUARDS.slots[index].committed:
+        lent.drop_all(index)
+
+
+@holds(frames.LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
     """Call for a range. Err.BUSY where the host is to call again."""
     index = vms.VMS.slots[vm].guard - 1
-    if GUARDS.slots[index].phase is Phase.MEASURING:
+    if not GUARDS.slots[index].committed:
         lent.drop_all(index)
     seat = SEATS.mine()
     if seat.flush_start != start.raw or seat.flush_pages != count:
