@@ -158,6 +158,26 @@ def entries_differ(given: Given) -> None:
     given.require((_index(banks, first, term(one)) == _index(banks, second, term(other))) == same, "one entry for one frame")
 
 
+@theorem(frames.touches_ram, outcomes=("RAM", "none"))
+def touches_ram(given: Given) -> None:
+    """A range is said to be free of RAM only where no bank has any byte of it, and to touch RAM only where one has."""
+    banks, base, size, bank = Banks(given), given.u64("base"), given.u64("size"), given.word("any bank", 64)
+    given.assume(z3.ULT(term(base), 1 << 48), z3.ULE(term(size), 1 << 48))
+    banks.banks = Watched(banks, bank)
+
+    def touched(number: Term) -> Formula:
+        start = banks.now("base", number)
+        return z3.And(z3.ULT(start, term(base) + term(size)), z3.ULT(term(base), start + (banks.now("frames", number) << 12)))
+
+    given.rule(frames.touches_ram, Rule(lambda here: z3.Implies(z3.ULT(bank, here), z3.Not(touched(bank)))))
+    found = frames.touches_ram(Pa(base), size)
+    given.outcome("RAM" if found else "none")
+    if found:
+        given.require(z3.Or([touched(looked) for looked in banks.banks.touched]), "some bank has some of it")
+    else:
+        given.require(z3.Not(z3.And(z3.ULT(bank, term(banks.count)), touched(bank))), "no bank has any of it")
+
+
 @theorem(frames._frames_from, outcomes=("RAM", "no RAM"))
 def frames_from(given: Given) -> None:
     """The frames from an address to the end of its bank, none for an address that is no RAM; their entries are in the table."""

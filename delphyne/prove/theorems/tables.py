@@ -121,6 +121,42 @@ def unmap_leaf(given: Given) -> None:
         tree.requires_same(asked)
 
 
+@about(tables.empty_slot)
+def empty_slot(given: Given) -> None:
+    """A leaf is gone, from the TLBs too; its table stays, even where that is empty now."""
+    tree = Map(given)
+    address = tree.input("address")
+    found = tables.walk(tree.space, address)
+    given.assume(term(found.descriptor.raw) & 1 == 1)
+    tables.empty_slot(tree.space, address, found)
+    tree.requires_order(term(address))
+    inside, asked = tree.beside(address, int(found.level))
+    if inside:
+        given.require(z3.Not(tree.translation(asked, now=True).valid), "nothing leads there any more")
+    else:
+        tree.requires_same(asked)
+
+
+@about(tables.deepen, outcomes=("there", "added", "refused"))
+def deepen(given: Given) -> None:
+    """Empty tables are added down to a page's: no address leads elsewhere than before; with Err nothing changes."""
+    tree = Map(given)
+    address = tree.input("address")
+    before = tables.walk(tree.space, address)
+    refused = isinstance(tables.deepen(tree.space, address), Err)
+    given.outcome("refused" if refused else "added" if tree.tree.writes else "there")
+    if refused or not tree.tree.writes:
+        tree.requires_unchanged()
+        return
+    given.require(int(tables.walk(tree.space, address).level) == 3, "the walk gets to the page's slot")
+    inside, asked = tree.beside(address, int(before.level))
+    if inside:
+        given.require(z3.Not(tree.translation(asked, now=False).valid), "nothing was mapped there")
+        given.require(z3.Not(tree.translation(asked, now=True).valid), "nor is it now")
+    else:
+        tree.requires_same(asked)
+
+
 def _pieces(given: Given, tree: Map) -> Rule:
     """Before round i, the new table says in its first i slots what the block said of those addresses."""
     known: dict[str, Any] = {}
