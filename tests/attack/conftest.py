@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from hostile_host import Layout, layout
 
 from delphyne.board import host
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "system"))  # the sessions with hosts and guests
 
 
 @pytest.fixture(scope="session")

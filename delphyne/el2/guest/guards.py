@@ -71,7 +71,11 @@ GUARDS: Final = guarded(GUESTS_LOCK, Guards())
 ALIVE: Final = Array[AtomicU64, 32]()
 """By guard: the identity of a guest whose CPUs may run, else 0. Read without the lock, before each run."""
 OFFSETS: Final = Array[AtomicU64, 32]()
-"""By guard: the least CNTVOFF_EL2 that its guest has run with."""
+"""By guard: CNTVOFF_EL2 while its guest's CPUs run (time.py)."""
+SEEN: Final = Array[AtomicU64, 32]()
+"""By guard: the largest virtual count that any of its CPUs can have seen."""
+RUNS: Final = Array[AtomicU64, 32]()
+"""By guard: how many of its CPUs run."""
 
 
 @holds(GUESTS_LOCK)
@@ -93,6 +97,8 @@ def create(vm: u64) -> u64 | Err:
             guard.vm = vm
             guard.identity = GUARDS.identities
             OFFSETS[index].store(u64.MAX, Order.RELEASE)
+            SEEN[index].store(u64(0), Order.RELEASE)
+            RUNS[index].store(u64(0), Order.RELEASE)
             vms.VMS.slots[vm].guard = index + 1
             return index
     return Err.NO_MEMORY

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import inject, timer
+from delphyne.el2.arch import inject
 from delphyne.el2.arch.exception import ELR_EL2, FAR_EL2, SPSR_EL2
 from delphyne.el2.arch.hypervisor import CNTVOFF_EL2, MDCR_EL2, Cnthctl
 from delphyne.el2.arch.world import (
@@ -26,7 +26,7 @@ from delphyne.el2.arch.world import (
     to_guest,
     to_host,
 )
-from delphyne.el2.guest import guards, processors, registers
+from delphyne.el2.guest import guards, processors, registers, time
 from delphyne.el2.guest.registers import OWN, Expects
 from delphyne.el2.kvm import controls, monitors, protected_end, protected_exits, protected_faults, trapping, vgic
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, GUEST_GOES_ON
@@ -112,7 +112,9 @@ def _load(seat: Seat, places: Places) -> None:
         dsb(Domain.NSH)
         isb()
     vgic.enter(seat, places)
-    _keep_time(seat)
+    seat.host_offset = CNTVOFF_EL2.read()
+    seat.offset = time.enter(seat.guard - 1, seat.host_offset)
+    CNTVOFF_EL2.write(seat.offset)
     _raise_refused(seat)
 
 
@@ -127,17 +129,6 @@ def _raise_refused(seat: Seat) -> None:
         case Refused.UNDEFINED:
             inject.undefined_to_guest()
     seat.refused = Refused.NO
-
-
-def _keep_time(seat: Seat) -> None:
-    """The guest's virtual counter never goes back: the offset that the host set counts only where it is no more than any before."""
-    seat.host_offset = CNTVOFF_EL2.read()
-    offset = min(seat.host_offset, timer.now())
-    least = guards.OFFSETS[seat.guard - 1].load(Order.ACQUIRE)
-    while offset < least:
-        before = guards.OFFSETS[seat.guard - 1].compare_exchange(least, offset, Order.ACQ_REL)
-        least = offset if before == least else before
-    CNTVOFF_EL2.write(least)
 
 
 def _run(seat: Seat, places: Places) -> u64:
@@ -156,6 +147,7 @@ def _save(seat: Seat, places: Places) -> None:
         fp_save(seat.own + OWN.fp)
         fp_load(registers.zeroes())
         seat.fp_live = False
+    time.leave(seat.guard - 1, seat.offset)
     CNTVOFF_EL2.write(seat.host_offset)
     vgic.leave(seat, places)
     if seat.abilities.pmu:

@@ -118,7 +118,8 @@ class Seat:
     refused: Refused
     """What the host says of the access that it was shown last."""
     host_offset: u64
-    """CNTVOFF_EL2 as the host set it, and PMCR_EL0, while a protected guest runs."""
+    """CNTVOFF_EL2 as the host set it, and PMCR_EL0, while a protected guest runs; and the offset that the guest runs with."""
+    offset: u64
     pmcr: u64
     abilities: Abilities
 
