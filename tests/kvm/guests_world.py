@@ -521,9 +521,12 @@ def retire(name: PoolName, page: u64) -> Err | None:
 
 @contextmanager
 def a_world(cpus: int = 1, **wanted: int) -> Iterator[World]:
-    """A machine and its world."""
-    with a_machine(cpus) as machine, mock.patch.object(pages, "free", retire):
-        yield World(machine, **wanted)  # type: ignore[arg-type]
+    """A machine and its world, of which nothing is left in EL2's statics."""
+    try:
+        with a_machine(cpus) as machine, mock.patch.object(pages, "free", retire):
+            yield World(machine, **wanted)  # type: ignore[arg-type]
+    finally:
+        forget_statics()
 
 
 def a_machine(cpus: int = 1) -> Machine:
