@@ -221,8 +221,11 @@ class Guests(RuleBasedStateMachine):
             self.judge(vm, ipa, access, walked, got, hinted, completes)
             if isinstance(got, Shown) and seat.prefill != 0:
                 self.world.check()
-                with self.world.guest(seat):
-                    faults.after_host(seat, completes)
+                if completes:
+                    faults.completed(seat)
+                else:
+                    with self.world.guest(seat):
+                        faults.after_host(seat)
 
     def judge(self, vm: HostVm, ipa: int, access: Access, walked: bool, got: int | Shown, hinted: tuple[int, int], completes: bool) -> None:
         if not vm.clean:

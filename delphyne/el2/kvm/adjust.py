@@ -16,7 +16,7 @@ from delphyne.el2.arch.hypervisor import Hcr
 from delphyne.el2.arch.world import Places, answer, answer_byte, answer_word, asked_word
 from delphyne.el2.guest import aarch32
 from delphyne.el2.guest.aarch32 import Taken32
-from delphyne.el2.kvm import controls
+from delphyne.el2.kvm import controls, faults
 from delphyne.el2.kvm.seats import Seat
 from delphyne.lang import apart, u64
 
@@ -30,7 +30,7 @@ DATA_ABORT_32: Final = u64(2 << 1)
 
 @apart
 def apply(seat: Seat, places: Places) -> None:
-    """Do it, once: the flags are cleared. `seat.asked` has the program counter and PSTATE afterwards."""
+    """Do it, once: the flags are cleared. `seat.asked` has the flags, the program counter and PSTATE as they are in memory afterwards."""
     flags = seat.asked.iflags
     if flags & controls.TO_ADJUST == 0:
         return
@@ -43,6 +43,8 @@ def apply(seat: Seat, places: Places) -> None:
     else:
         _skip(seat, places)
         flags = flags & ~controls.INCREMENT_PC
+        faults.completed(seat)
+    seat.asked.iflags = flags
     answer_byte(seat.at, places.iflags, flags)
     answer(seat.at, places, seat.asked.pc, seat.asked.pstate)
 

@@ -213,16 +213,20 @@ def _whose_tables(mine: u64) -> u64:
     return mine
 
 
-def after_host(seat: Seat, completed: bool) -> None:
-    """Before a guest goes on after the host was shown a fault of it. `completed`: the host has done the access in the guest's place, as MMIO, and
-    the guest goes on behind it. The next fault of that page is then shown at once, until the host does otherwise with one of them."""
-    if completed and seat.prefill_level != HAD_LEAF:
+def completed(seat: Seat) -> None:
+    """The guest goes on behind the instruction that brought it to the host. Where that was a fault the host has done the access in the guest's place,
+    as MMIO: the next fault of that page is shown at once, until the host does otherwise with one of them."""
+    if seat.prefill != 0 and seat.prefill_level != HAD_LEAF:
         seat.mmio_page = seat.prefill
         seat.mmio_level = seat.prefill_level
-    elif not completed:
-        if seat.mmio_page == seat.prefill:
-            seat.mmio_page = u64(0)
-        _prefill(seat)
+    seat.prefill = u64(0)
+
+
+def after_host(seat: Seat) -> None:
+    """Before a guest does an access again whose fault the host was shown, the last one that no access was `completed` for."""
+    if seat.mmio_page == seat.prefill:
+        seat.mmio_page = u64(0)
+    _prefill(seat)
     seat.prefill = u64(0)
 
 

@@ -94,14 +94,14 @@ def debug_enter(seat: Seat, places: Places) -> None:
 
 
 def debug_leave(seat: Seat, places: Places) -> None:
-    """And the other way; the host's flag is cleared, as KVM's own EL2 code does. What was to be adjusted has been, before the run."""
+    """And the other way; the host's flag is cleared, as KVM's own EL2 code does."""
     breakpoints = u64(seat.abilities.breakpoints)
     watchpoints = u64(seat.abilities.watchpoints)
     debug_save(seat.debug_at, breakpoints, watchpoints)
     answer_word(seat.at, places.mdccint, MDCCINT_EL1.read())
     debug_bring(seat.debug, breakpoints, watchpoints)
     MDCCINT_EL1.write(seat.mdccint)
-    answer_byte(seat.at, places.iflags, seat.asked.iflags & ~(controls.DEBUG_DIRTY | controls.TO_ADJUST | controls.EXCEPTION_KIND))
+    answer_byte(seat.at, places.iflags, seat.asked.iflags & ~controls.DEBUG_DIRTY)
 
 
 def buffers_enter(seat: Seat) -> None:

@@ -121,7 +121,7 @@ def claim(seat: Seat, found: Layout, places: Places, address: u64) -> None | Err
 def _load(seat: Seat, places: Places, hcr: Hcr) -> None:
     """Everything of the guest but its general registers, in the order that errata and the interrupt controller demand."""
     if seat.prefill != 0:
-        faults.after_host(seat, seat.asked.iflags & controls.INCREMENT_PC != 0)
+        faults.after_host(seat)
     monitors.buffers_enter(seat)
     monitors.find_debug(seat, places)
     world = seat.world
