@@ -229,12 +229,13 @@ def to_host(base: Pa, places: Places, world: World) -> None:
 
 @assembly
 def registers32_load(base: Pa, places: Places) -> None:
-    """The registers that only AArch32 has, before the others (errata 852523 and 853709)."""
+    """The registers that only AArch32 has, before the others (errata 852523 and 853709), while CPTR_EL2 traps no access to FPEXC32_EL2: the traps of
+    a guest's are EL2's own as well (Arm ARM D24.2). A host of AArch64 keeps nothing there."""
 
 
 @assembly
 def registers32_save(base: Pa, places: Places) -> None:
-    """The same, back."""
+    """The same, back, once the host's CPTR_EL2 is."""
 
 
 @assembly

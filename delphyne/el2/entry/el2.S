@@ -952,6 +952,7 @@ endfunction to_host
         \do     spsr_abt, spsr_und, spsr_abt, spsr_und
         \do     spsr_irq, spsr_fiq, spsr_irq, spsr_fiq
         \do     dacr32, ifsr32, dacr32_el2, ifsr32_el2
+        \do     fpexc32, dbgvcr32, fpexc32_el2, dbgvcr32_el2
 .endm
 
 function registers32_load

@@ -188,7 +188,7 @@ def _save(seat: Seat, places: Places, hcr: Hcr) -> None:
         keys_of_host(seat.keys, False)
     monitors.leave(seat)
     trapping.leave(seat)
+    to_host(seat.at, places, seat.world)
     if not hcr.rw:
         registers32_save(seat.at, places)
-    to_host(seat.at, places, seat.world)
     monitors.buffers_leave(seat)
