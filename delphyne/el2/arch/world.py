@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.lang import Array, Pa, assembly, struct, u64
+from delphyne.lang import Array, Pa, assembly, current, struct, u64
+from delphyne.lang.machine import switch
 
 
 @struct(align=16, export="PLACES")
@@ -177,121 +178,149 @@ DEBUG_BYTES: Final = u64(512)
 
 @assembly
 def ask(base: Pa, places: Places, asked: Asked, mmu: Pa) -> None:
-    """Fills `asked` from the guest at `base` and the kernel's `kvm_s2_mmu` at `mmu`, one load each. In CPython there are no guests."""
+    """Fills `asked` from the guest at `base` and the kernel's `kvm_s2_mmu` at `mmu`, one load each."""
+    switch.ask(int(base.raw), places, asked, int(mmu.raw))
 
 
 @assembly
 def answer(base: Pa, places: Places, pc: u64, pstate: u64) -> None:
     """Writes a guest's program counter and PSTATE where the host reads them."""
+    switch.store(int(base.raw + places.pc), int(pc))
+    switch.store(int(base.raw + places.pstate), int(pstate))
 
 
 @assembly
 def answer_fault(base: Pa, places: Places, syndrome: u64, address: u64, page: u64) -> None:
     """Writes ESR_EL2, FAR_EL2 and HPFAR_EL2 where the host reads them."""
+    for place, x in ((places.fault_esr, syndrome), (places.fault_far, address), (places.fault_hpfar, page)):
+        switch.store(int(base.raw + place), int(x))
 
 
 @assembly
 def answer_word(base: Pa, offset: u64, x: u64) -> None:
     """Writes 64 bits at an offset of `Places`."""
+    switch.store(int(base.raw + offset), int(x))
 
 
 @assembly
 def answer_half(base: Pa, offset: u64, x: u64) -> None:
     """Writes the low 32 bits at an offset of `Places`."""
+    switch.store(int(base.raw + offset), int(x), 4)
 
 
 @assembly
 def answer_byte(base: Pa, offset: u64, x: u64) -> None:
     """Writes the low 8 bits at an offset of `Places`."""
+    switch.store(int(base.raw + offset), int(x), 1)
 
 
 @assembly
 def asked_word(base: Pa, offset: u64) -> u64:
     """Reads 64 bits at an offset of `Places`, once."""
-    return u64(0)
+    return u64(switch.load(int(base.raw + offset)))
 
 
 @assembly
 def asked_half(base: Pa, offset: u64) -> u64:
     """Reads 32 bits at an offset of `Places`, once."""
-    return u64(0)
+    return u64(switch.load(int(base.raw + offset), 4))
 
 
 @assembly
 def to_guest(base: Pa, places: Places, world: World) -> None:
     """Keeps the host's registers in `world` and loads the guest's, all but the general ones; what traps is `world`'s from here on."""
+    switch.to_guest(int(base.raw), places, world)
 
 
 @assembly
 def to_host(base: Pa, places: Places, world: World) -> None:
     """The other way: the guest's registers go to its base, the host's come back, and its stage 2 and traps with them."""
+    switch.to_host(int(base.raw), places, world)
 
 
 @assembly
 def registers32_load(base: Pa, places: Places) -> None:
     """The registers that only AArch32 has, before the others (errata 852523 and 853709), while CPTR_EL2 traps no access to FPEXC32_EL2: the traps of
     a guest's are EL2's own as well (Arm ARM D24.2). A host of AArch64 keeps nothing there."""
+    switch.registers32_load(int(base.raw), places)
 
 
 @assembly
 def registers32_save(base: Pa, places: Places) -> None:
     """The same, back, once the host's CPTR_EL2 is."""
+    switch.registers32_save(int(base.raw), places)
 
 
 @assembly
 def guest_enter(general: Pa) -> u64:
     """Runs the guest whose general registers lie at `general` until it leaves; returns through which vector (`frame.Vector`)."""
-    return u64(0)
+    return u64(current.machine().guest(int(general.raw)))
 
 
 @assembly
 def fp_load(fp: Pa) -> None:
     """V0 to V31, FPSR and FPCR, which CPTR_EL2 must not trap."""
+    switch.vectors_load(int(fp.raw), switch.QUADWORD, int(fp.raw))
 
 
 @assembly
 def fp_save(fp: Pa) -> None:
     """The same, back."""
+    switch.vectors_save(int(fp.raw), switch.QUADWORD, int(fp.raw))
 
 
 @assembly
 def sve_load(state: Pa, length: u64, fp: Pa) -> None:
     """Z0 to Z31, P0 to P15 and FFR in vectors of `length` bytes as the kernel lays them out at `state`, FPSR and FPCR from `fp`."""
+    switch.vectors_load(int(state.raw), int(length), int(fp.raw))
+    switch.predicates_load(int(state.raw), int(length))
 
 
 @assembly
 def sve_save(state: Pa, length: u64, fp: Pa) -> None:
     """The same, back."""
+    switch.vectors_save(int(state.raw), int(length), int(fp.raw))
+    switch.predicates_save(int(state.raw), int(length))
 
 
 @assembly
 def keys_of_host(keys: Array[u64, 10], save: bool) -> None:
     """The five pointer-authentication keys of EL1 to or from EL2's own memory."""
+    switch.keys_of_host(keys, save)
 
 
 @assembly
 def keys_of_guest(base: Pa, places: Places, save: bool) -> None:
     """The same to or from a guest's."""
+    switch.keys_of_guest(int(base.raw), places, save)
 
 
 @assembly
 def debug_load(registers: Pa, breakpoints: u64, watchpoints: u64) -> None:
     """Breakpoint and watchpoint registers, as many as there are of each (1 to 16)."""
+    for word, name in switch.debug_registers(int(breakpoints), int(watchpoints)):
+        current.machine().write_register(name, switch.load(int(registers.raw) + 8 * word))
 
 
 @assembly
 def debug_save(registers: Pa, breakpoints: u64, watchpoints: u64) -> None:
     """The same, back."""
+    for word, name in switch.debug_registers(int(breakpoints), int(watchpoints)):
+        switch.store(int(registers.raw) + 8 * word, current.machine().read_register(name))
 
 
 @assembly
 def debug_keep(registers: Array[u64, 64], breakpoints: u64, watchpoints: u64) -> None:
     """As `debug_save`, into EL2's own memory."""
+    for word, name in switch.debug_registers(int(breakpoints), int(watchpoints)):
+        registers[word] = u64(current.machine().read_register(name))
 
 
 @assembly
 def debug_bring(registers: Array[u64, 64], breakpoints: u64, watchpoints: u64) -> None:
     """As `debug_load`, from EL2's own memory."""
+    for word, name in switch.debug_registers(int(breakpoints), int(watchpoints)):
+        current.machine().write_register(name, int(registers[word]))
 
 
 @assembly
@@ -307,14 +336,19 @@ def trace_sync() -> None:
 @assembly
 def list_registers_load(registers: Pa, count: u64) -> None:
     """The first `count` (1 to 16) list registers of the virtual interrupt controller."""
+    for number, name in enumerate(switch.list_registers(int(count))):
+        current.machine().write_register(name, switch.load(int(registers.raw) + 8 * number))
 
 
 @assembly
 def list_registers_save(registers: Pa, count: u64) -> None:
     """The same, back; they are empty afterwards."""
+    for number, name in enumerate(switch.list_registers(int(count))):
+        switch.store(int(registers.raw) + 8 * number, current.machine().read_register(name))
+        current.machine().write_register(name, 0)
 
 
 @assembly
 def take_serror() -> bool:
     """Takes a physical SError that is pending, at EL2, without the RAS extension; whether there was one."""
-    return False
+    return switch.take_serror()

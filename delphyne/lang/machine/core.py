@@ -77,6 +77,10 @@ class Cpu:
     unseen_here: set[int] = field(default_factory=set)
 
 
+def _no_guest(general: int) -> int:
+    raise MachineError("nobody plays the guest")
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """A barrier, TLB or cache operation: the CPU, its name ("tlbi vmalle1is", "dsb ish", "dc civac"), its address."""
@@ -101,6 +105,8 @@ class Machine:
         self.events: list[Event] = []
         self.live_tables: set[int] = set()
         self.schedule: Schedule | None = None
+        self.guest: Callable[[int], int] = _no_guest
+        """What a guest does whose general registers lie at that address, from entry to exit; through which vector it leaves."""
         self._devices: list[tuple[int, int, Device]] = []
         self._places = Places(self._read, self._write)
         self._attached: list[BootArray[Any]] = []
@@ -151,6 +157,14 @@ class Machine:
         if self.live_tables:
             self._check_tables(address, data)
         self.memory.write(address, data, self.el2_cacheable)
+
+    def el2_read(self, address: int, size: int = 8) -> int:
+        """A load of EL2's from RAM, little-endian."""
+        return int.from_bytes(self._read(address, size), "little")
+
+    def el2_write(self, address: int, value: int, size: int = 8) -> None:
+        """A store of EL2's to RAM."""
+        self._write(address, value.to_bytes(size, "little"))
 
     def _check_tables(self, address: int, data: bytes) -> None:
         for at in range(address & ~7, address + len(data), 8):
