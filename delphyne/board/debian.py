@@ -137,16 +137,23 @@ FLAVOURS = {
     f"{line}-{flavour}": pattern.replace("arm64", f"{flavour}-arm64") for line, pattern in KERNELS.items() for flavour in ("rt", "cloud")
 }
 """Debian's other configurations of the same lines: preemptible, and for virtual machines in a cloud."""
+KERNELS32 = {"6.1-armmp": r"linux-image-6\.1\.0-\d+-armmp-lpae"}
+"""Kernels of Debian's armhf, for guests of AArch32."""
+
+
+def apt_root(line: str) -> AptRoot:
+    """The apt root with the packages of kernel `line`, and with programs for it."""
+    return AptRoot(CACHE / "apt-armhf", "armhf") if line in KERNELS32 else AptRoot()
 
 
 @exclusive()
 def kernel(line: str, *, apt: AptRoot | None = None, folder: Path = CACHE / "kernels") -> Path:
-    """vmlinuz of the newest Debian arm64 kernel of `line` (a key of KERNELS or FLAVOURS, or a whole package name), unpacked and kept."""
-    pattern = (KERNELS | FLAVOURS).get(line, re.escape(line))
+    """vmlinuz of the newest Debian kernel of `line` (a key of KERNELS, FLAVOURS or KERNELS32, or a whole package name), unpacked and kept."""
+    pattern = (KERNELS | FLAVOURS | KERNELS32).get(line, re.escape(line))
     kept = [path for path in folder.glob("*/boot/vmlinuz-*") if re.fullmatch(pattern, path.parent.parent.name)]
     if kept:
         return max(kept, key=lambda path: _version(path.parent.parent.name))
-    apt = apt or AptRoot()
+    apt = apt or apt_root(line)
     names = apt.names(pattern)
     if not names:
         raise PackageError(f"{line}: no such file, and no such kernel package in this machine's apt sources (6.12 comes from bookworm-security)")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delphyne.board import disk, kernel_modules
-from delphyne.board.debian import CACHE
+from delphyne.board.debian import CACHE, AptRoot
 from delphyne.board.userland import MOUNTS, initramfs
 
 MODULES = ("crc32c_generic", "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_balloon", "ext4")
@@ -115,11 +115,13 @@ class Image:
     initrd: Path
 
 
-def build(kernel: Path, *, first: tuple[kernel_modules.Foreign, ...] = (), report: str = REPORT, folder: Path = CACHE) -> Image:
-    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package). Modules that are `first` are loaded before the
-    kernel's own; `report` is the script that it runs where nobody is there to type."""
+def build(
+    kernel: Path, *, first: tuple[kernel_modules.Foreign, ...] = (), report: str = REPORT, folder: Path = CACHE, apt: AptRoot | None = None
+) -> Image:
+    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package), with programs from `apt`. Modules that are `first`
+    are loaded before the kernel's own; `report` is the script that it runs where nobody is there to type."""
     files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode(), "secret.sh": SECRET.encode()}
-    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES, first), folder=folder))
+    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES, first), folder=folder, apt=apt))
 
 
 def build_disk(*, folder: Path = CACHE) -> Path:

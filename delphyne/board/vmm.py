@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from delphyne.board import disk, guestimage, host_programs, hostimage, kernel_modules, kmodule
+from delphyne.board import debian, disk, guestimage, host_programs, hostimage, kernel_modules, kmodule
 from delphyne.board import protected_image as protected_images
 from delphyne.board.debian import CACHE
 from delphyne.board.kernel_modules import Foreign
@@ -92,7 +92,7 @@ def build(kernels: dict[str, Path], *, protected: tuple[Guest, ...] = (), folder
     them. Fetches and builds what it needs."""
     files = dict(host_programs.files(PACKAGE, PROGRAM))
     for name, vmlinuz in kernels.items():
-        image = guestimage.build(vmlinuz)
+        image = guestimage.build(vmlinuz, apt=debian.apt_root(name))
         place = folder_of(name).removeprefix(f"{TOOLS}/")
         files |= {f"{place}/vmlinuz": image.kernel.read_bytes(), f"{place}/initrd": image.initrd.read_bytes()}
     for guest in protected:
@@ -113,7 +113,8 @@ def _machine(guest: Guest) -> list[str]:
         options.append("its=off")
     if guest.protected:
         options += ["dtb-randomness=off", "mem-merge=off"]
-    line = ["-cpu", "host", "-smp", str(guest.cpus), "-m", str(guest.memory)]
+    cpu = "host,aarch64=off" if guest.kernel in debian.KERNELS32 else "host"
+    line = ["-cpu", cpu, "-smp", str(guest.cpus), "-m", str(guest.memory)]
     if guest.backing:
         options.append("memory-backend=ram")
         line += ["-object", f"{BACKINGS[guest.backing]},id=ram,size={guest.memory}M"]

@@ -100,6 +100,8 @@ def test_the_command_line_of_a_guest() -> None:
     assert "-machine virt,accel=kvm,gic-version=host " in plain
     assert "virtio-blk-device,drive=disk" in plain
     assert "memory-backend" not in plain
+    assert "-cpu host " in plain
+    assert "-cpu host,aarch64=off " in " ".join(vmm.command(Guest("6.1-armmp"), disk_file="/d", console="stdio"))
 
 
 @pytest.mark.parametrize("script", [guestimage.INIT, guestimage.SELF_CHECK, guestimage.DHCP, vmm.SETUP, vmm.WRAPPER, vmm.console_command(Guest())])

@@ -56,10 +56,11 @@ def test_a_kernel_that_is_only_a_file_has_no_modules(tmp_path: Path) -> None:
         ("6.12", "linux-image-6.12.117+deb12-arm64"),
         ("6.12-rt", "linux-image-6.12.117+deb12-rt-arm64"),
         ("6.12-cloud", "linux-image-6.12.117+deb12-cloud-arm64"),
+        ("6.1-armmp", "linux-image-6.1.0-56-armmp-lpae"),
     ],
 )
 def test_a_line_stands_for_the_packages_of_one_flavour(line: str, package: str) -> None:
-    patterns = debian.KERNELS | debian.FLAVOURS
+    patterns = debian.KERNELS | debian.FLAVOURS | debian.KERNELS32
     assert [name for name in patterns if re.fullmatch(patterns[name], package)] == [line]
 
 
