@@ -40,7 +40,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.world import Asked, Places
 from delphyne.el2.guest import vcpus
-from delphyne.el2.kvm import controls, exits, fp, seats, vcpu_run
+from delphyne.el2.kvm import controls, exit_codes, fp, seats, vcpu_run
 from delphyne.el2.kvm.names import Field
 from delphyne.lang import u64
 from delphyne.lang.machine import Machine, MachineError, switch
@@ -112,7 +112,7 @@ def test_registers_are_exchanged_and_come_back(seed: int) -> None:
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert seen == wanted
         assert one.registers(list(host)) == host
         assert one.registers(list(HOST_CONTROLS)) == HOST_CONTROLS
@@ -141,7 +141,7 @@ def test_registers_of_aarch32_are_exchanged_too(seed: int) -> None:
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert seen == wanted
         assert {register: one.get(name) for name, register in switch.ONLY32} == left
         assert one.registers(list(host)) == host
@@ -151,7 +151,7 @@ def test_a_guest_of_aarch64_leaves_the_registers_of_aarch32_alone() -> None:
     with runs() as one:
         before = {name: one.get(name) for name, _ in switch.ONLY32}
         held = one.scramble([register for _, register in switch.ONLY32])
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert one.registers(list(held)) == held
         assert {name: one.get(name) for name, _ in switch.ONLY32} == before
 
@@ -271,7 +271,7 @@ def test_controls_are_el2s_whatever_the_host_says(seed: int, hcr: int, mdcr: int
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         seat = seats.SEATS.mine()
         assert seen["HCR_EL2"] & NEVER == 0
         assert seen["HCR_EL2"] & ALWAYS == ALWAYS
@@ -306,10 +306,10 @@ def test_a_guests_stage_2_is_its_shadow() -> None:
             return Left(IRQ)
 
         one.stays = [lambda: touch(0x8000_0000), lambda: touch(0x8000_0000)]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert (one.entries, reached) == (2, [GUEST_MEMORY])
         one.stays = [lambda: touch(DEVICE)]
-        assert one.run() == exits.EXIT_TRAP
+        assert one.run() == exit_codes.EXIT_TRAP
         assert one.get("fault_esr") & 0x3F == TRANSLATION | 1
         assert one.get("fault_hpfar") == DEVICE >> 12 << 4
         one.world.check()
@@ -325,7 +325,7 @@ def test_an_instruction_is_skipped_once(pc: int) -> None:
         one.put("pc", pc)
         one.put("iflags", int(controls.INCREMENT_PC) | 0x60)
         for _ in range(2):
-            assert one.run() == exits.EXIT_IRQ
+            assert one.run() == exit_codes.EXIT_IRQ
             assert one.get("pc") == pc + 4 & WORD
             assert one.get("iflags") == 0x60
 
@@ -415,7 +415,7 @@ def test_another_exit_completes_nothing() -> None:
     with runs() as one:
         seat = _show_a_fault(one)
         one.stays = [lambda: Left(SYNC, HVC)]
-        assert one.run() == exits.EXIT_TRAP
+        assert one.run() == exit_codes.EXIT_TRAP
         one.put("iflags", int(controls.INCREMENT_PC))
         one.run()
         assert seat.mmio_page == 0
@@ -430,7 +430,7 @@ def _show_a_fault(one: Runs) -> seats.Seat:
         return Left(SYNC, int(one.world.syndrome(caught.value, DEVICE, READ).raw))
 
     one.stays = [stay]
-    assert one.run() == exits.EXIT_TRAP
+    assert one.run() == exit_codes.EXIT_TRAP
     return seats.SEATS.mine()
 
 
@@ -446,7 +446,7 @@ def test_nothing_is_loaded_for_a_state_that_is_none(pstate: int, aarch32: bool) 
         before = dict(one.machine.cpu.registers)
         code = one.run()
         assert one.entries == legal
-        assert code == (exits.EXIT_IRQ if legal else exits.EXIT_ILLEGAL)
+        assert code == (exit_codes.EXIT_IRQ if legal else exit_codes.EXIT_ILLEGAL)
         assert one.registers(list(host)) == host
         if not legal:
             assert one.machine.cpu.registers == before
@@ -485,7 +485,7 @@ def test_simd_registers_are_loaded_at_their_first_use(seed: int) -> None:
             return Left(IRQ)
 
         one.stays = [first, second]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert one.entries == 2
         masks = dict.fromkeys(("FPSR", "FPCR"), 0xFFFF_FFFF)
         assert _fill_simd(one) == {name: value & masks.get(name, (1 << 128) - 1) for name, value in left.items()}
@@ -541,7 +541,7 @@ def test_sve_registers_are_loaded_where_the_guest_has_them(seed: int, length: in
             return Left(IRQ)
 
         one.stays = [lambda: Left(SYNC, SVE_ACCESS), *([second] if promised else [])]
-        assert one.run() == (exits.EXIT_IRQ if promised else exits.EXIT_TRAP)
+        assert one.run() == (exit_codes.EXIT_IRQ if promised else exit_codes.EXIT_TRAP)
         assert one.registers(["ZCR_EL1", "ZCR_EL2"]) == {"ZCR_EL1": 0x3, "ZCR_EL2": 0x1FF}
         assert one.get("zcr") == (2 if promised else 1)
         if promised:
@@ -575,7 +575,7 @@ def test_debug_registers_change_hands_where_the_host_says_so(seed: int, mdcr: in
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert {name: one.world.read(at + 8 * word) for word, name in DEBUG} | {"MDCCINT_EL1": one.get("mdccint")} == left
         assert one.registers(list(host)) == host
         assert one.get("iflags") == 0
@@ -594,7 +594,7 @@ def test_debug_registers_outside_of_the_structure_are_not_the_guests(offset: int
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert one.get("iflags") == int(controls.DEBUG_DIRTY)
 
 
@@ -612,7 +612,7 @@ def test_an_serror_without_ras_belongs_to_the_exit() -> None:
                 return Left(SYNC, syndrome)
 
             one.stays = [stay]
-            assert one.run() == exits.EXIT_TRAP | exits.WITH_SERROR
+            assert one.run() == exit_codes.EXIT_TRAP | exit_codes.WITH_SERROR
             assert one.get("pc") == 0x1000 - back
             assert one.get("fault_esr") == syndrome
             assert one.machine.read_register("ISR_EL1") == 0
@@ -630,7 +630,7 @@ def test_an_serror_with_ras_is_handed_on_by_its_syndrome(vector: int, code: int)
             return Left(vector)
 
         one.stays = [stay]
-        assert one.run() == code | int(exits.WITH_SERROR)
+        assert one.run() == code | int(exit_codes.WITH_SERROR)
         assert one.get("fault_disr") == 1 << 31 | 0x11
         assert one.machine.read_register("DISR_EL1") == 0
         assert one.get("disr") == 0x77
@@ -673,13 +673,13 @@ def test_a_vcpu_runs_on_one_cpu_at_a_time() -> None:
             return Left(IRQ)
 
         one.stays = [stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         assert answers == [Err.STATE]
         assert one.entries == 1
         with one.machine.on(1):
             one.machine.write_register("HCR_EL2", HOST_HCR)
-            assert one.run() == exits.EXIT_IRQ
-        assert one.run() == exits.EXIT_IRQ
+            assert one.run() == exit_codes.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
 
 
 def test_a_vcpu_is_free_after_every_end() -> None:
@@ -711,15 +711,15 @@ def test_a_vcpu_whose_vm_has_become_another_runs_on_the_others_shadow() -> None:
             return Left(IRQ)
 
         one.stays = [stay, stay]
-        assert one.run() == exits.EXIT_IRQ
+        assert one.run() == exit_codes.EXIT_IRQ
         one.world.end_vm(one.vm)
         one.world.begin_again(one.vm)
         one.stays = [stay]
-        assert one.run() == exits.EXIT_TRAP, "the new VM has nothing there"
+        assert one.run() == exit_codes.EXIT_TRAP, "the new VM has nothing there"
         other = one.world.new_vm()
         one.put("hw_mmu", other.mmu)
         one.stays = [stay]
-        assert one.run() == exits.EXIT_TRAP
+        assert one.run() == exit_codes.EXIT_TRAP
         assert vttbrs[-1] != vttbrs[0]
         assert one.machine.read_register("VTTBR_EL2") == 0x4700_0000
         one.world.check()
