@@ -122,10 +122,11 @@ def test_the_words_of_the_makefile_become_options() -> None:
         done = subprocess.run(["make", "-n", *words, f"PYTHON={sys.executable}"], cwd=root, capture_output=True, text=True, check=True)
         return [" ".join(line.split()) for line in done.stdout.splitlines() if line.startswith(".venv/bin/delphyne")]
 
-    assert asked("run") == [".venv/bin/delphyne run --guest"]
-    assert asked("run", "DEBUG=1", "DEBUGGER=1") == [".venv/bin/delphyne run --debug --gdb --guest"]
+    assert asked("run") == [".venv/bin/delphyne run --guest --protected --guest-memory 128"]
+    assert asked("run", "PROTECTED=0") == [".venv/bin/delphyne run --guest"]
+    assert asked("run", "DEBUG=1", "DEBUGGER=1") == [".venv/bin/delphyne run --debug --gdb --guest --protected --guest-memory 128"]
     assert asked("run", "PLATFORM=zcu102", "BOOTIMG=6.12", "DEBUG=0") == [".venv/bin/delphyne run --kernel 6.12 --board zcu102"]
-    assert asked("run", "GRAPHICS=1") == [".venv/bin/delphyne run --graphics --guest"]
+    assert asked("run", "GRAPHICS=1") == [".venv/bin/delphyne run --graphics --guest --protected --guest-memory 128"]
     assert asked("gdb", "BOOTIMG=linux-image-6.1.0-56-rt-arm64") == [".venv/bin/delphyne gdb --kernel linux-image-6.1.0-56-rt-arm64"]
     assert asked("build", "DEBUG=1") == [".venv/bin/delphyne build --debug"]
     assert asked("gdb-alone") == [".venv/bin/delphyne gdb --alone"]

@@ -56,13 +56,13 @@ def guest_pages() -> u64:
 
 
 def host_pages() -> u64:
-    """Pages for the host's tables below its start tables: so that in seven of eight blocks of RAM single pages can be protected guests'."""
-    return HOST_PAGES + frames.LAYOUT.frames // SLOTS * 7 // 8
+    """Pages for the host's tables below its start tables: so that in half of the blocks of RAM single pages can be protected guests'."""
+    return HOST_PAGES + frames.LAYOUT.frames // SLOTS // 2
 
 
 def record_count() -> u64:
     """Pages of protected guests: so many frames may be private at a time. What EL2 takes in all is to stay below one part in a hundred of RAM."""
-    return frames.LAYOUT.frames // 16 * 7
+    return frames.LAYOUT.frames // 4
 
 
 def table_pages() -> u64:
