@@ -303,22 +303,31 @@ def guest_image(
     cmdline: Annotated[str, typer.Option(help="The kernel's command line.")] = "console=ttyAMA0",
     output: Annotated[Path | None, typer.Option(help="The image to write.")] = None,
     show: Annotated[Path | None, typer.Option(help="Show the manifest of an image, and the launch measurement that EL2 will compute.")] = None,
+    measure: Annotated[Path | None, typer.Option(help="Say that measurement of an image, and nothing else.")] = None,
     json: Json = False,
 ) -> None:
     """Make the image of a protected guest: one file for QEMU's -kernel, which makes itself protected and then boots a stock kernel."""
     from delphyne.board import protected_image
 
+    if measure is not None:
+        said = protected_image.measure(protected_image.manifest_of(_content(measure))).hex()
+        typer.echo(f'{{"measurement": "{said}"}}' if json else said)
+        return
+    if show is not None:
+        image = _content(show)
+    else:
+        if kernel is None or initrd is None or dtb is None or output is None:
+            raise UserError("an image needs --kernel, --initrd, --dtb and --output; --show FILE looks at one")
+        image = protected_image.build(_content(kernel), _content(initrd), _content(dtb), cmdline)
+        _write(output, image)
+    typer.echo(protected_image.describe(image, as_json=json))
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        if show is not None:
-            image = _content(show)
-        else:
-            if kernel is None or initrd is None or dtb is None or output is None:
-                raise UserError("an image needs --kernel, --initrd, --dtb and --output; --show FILE looks at one")
-            image = protected_image.build(_content(kernel), _content(initrd), _content(dtb), cmdline)
-            output.write_bytes(image)
-        typer.echo(protected_image.describe(image, as_json=json))
-    except protected_image.ImageError as problem:
-        raise UserError(str(problem)) from None
+        path.write_bytes(content)
+    except OSError as problem:
+        raise UserError(f"{path}: {problem.strerror}") from None
 
 
 def _content(path: Path) -> bytes:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 MAGIC = 0xD00DFEED
 VERSION, COMPATIBLE_VERSION = 17, 16
 BEGIN_NODE, END_NODE, PROP, NOP, END = 1, 2, 3, 4, 9
 HEADER = struct.Struct(">10I")
+DEEPEST = 32
+"""As deep as EL2's own reader goes."""
 
 
 class TreeError(Exception):
@@ -37,12 +38,6 @@ class Node:
         """A property as strings."""
         return tuple(self.properties.get(name, b"").decode(errors="replace").rstrip("\0").split("\0"))
 
-    def walk(self) -> Iterator[Node]:
-        """This node and all below."""
-        yield self
-        for child in self.children.values():
-            yield from child.walk()
-
 
 def read(blob: bytes) -> Node:
     """The root of a tree. Raises TreeError."""
@@ -62,6 +57,8 @@ def _read_nodes(blob: bytes, at: int, strings: int) -> Node:
         at += 4
         if token == BEGIN_NODE:
             end = blob.index(b"\0", at)
+            if len(path) == DEEPEST:
+                raise ValueError(f"more than {DEEPEST} levels")
             node = path[-1].child(blob[at:end].decode()) if path else Node()
             path.append(node)
             at = (end + 4) & ~3
@@ -69,6 +66,8 @@ def _read_nodes(blob: bytes, at: int, strings: int) -> Node:
             length, name = struct.unpack_from(">II", blob, at)
             at += 8
             key = blob[strings + name : blob.index(b"\0", strings + name)].decode()
+            if length > len(blob) - at:
+                raise ValueError(f"{key} is cut off")
             path[-1].properties[key] = blob[at : at + length]
             at = (at + length + 3) & ~3
         elif token == END_NODE:

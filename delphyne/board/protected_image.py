@@ -19,9 +19,12 @@ from pathlib import Path
 
 from delphyne.board import devicetree
 from delphyne.board.devicetree import Node
-from delphyne.board.qemu import VIRT_IMAGE_BASE
+from delphyne.board.qemu import PACKAGE, VIRT_IMAGE_BASE, BoardError
 from delphyne.compiler.back import tools
+from delphyne.el2.arch import linux_image, psci
+from delphyne.el2.arch.linux_image import Trouble
 from delphyne.el2.guest import abi
+from delphyne.lang import text
 
 PAGE = 4096
 ALIGNMENT = 2 << 20
@@ -34,9 +37,18 @@ MANIFEST = struct.Struct("<8sIIQQIHHQQ8x")
 WINDOW = struct.Struct("<QQI4x")
 SEGMENT = struct.Struct("<QII32s8x")
 FIRST_WINDOW, FIRST_SEGMENT = 64, 448
-RNG_SEED, KASLR_SEED = bytes(32), bytes(8)
+SEEDS = {"rng-seed": 32, "kaslr-seed": 8}
+"""Properties of /chosen that EL2 fills with random bytes, and how many."""
 IMAGE_MAGIC = b"ARM\x64"
-SYSTEM_OFF = 0x8400_0008
+LONGEST_COMMAND_LINE = 2047
+"""Bytes that the kernel keeps (COMMAND_LINE_SIZE in arch/arm64/include/uapi/asm/setup.h, with the zero at the end)."""
+TROUBLES = {
+    Trouble.TRUNCATED: "is cut off",
+    Trouble.COMPRESSED: "is compressed: it has to be unpacked first",
+    Trouble.OTHER_ARCHITECTURE: "is no arm64 Image: Debian's vmlinuz is one",
+    Trouble.BIG_ENDIAN: "is big-endian",
+    Trouble.OLD: "does not say how much memory it takes: Linux 3.17 or newer is needed",
+}
 
 STUB = f"""
         b       begin
@@ -47,21 +59,19 @@ STUB = f"""
         .quad   0, 0, 0
         .ascii  "ARM\\x64"
         .word   0
-begin:  adr     x20, manifest
-        ldr     x19, =PROTECT_BEGIN
-        mov     x0, x19
-        mov     x1, x20
+begin:  ldr     x0, ={int(abi.PROTECT_BEGIN):#x}
+        adr     x1, manifest
         hvc     #0
         cbnz    x0, failed
 measure:
-        add     x0, x19, #1
+        ldr     x0, ={int(abi.PROTECT_MEASURE):#x}
         hvc     #0
         cmp     x0, #1
         b.eq    measure
         cbnz    x0, failed
-        add     x0, x19, #2
+        ldr     x0, ={int(abi.PROTECT_COMMIT):#x}
         hvc     #0
-failed: ldr     w0, ={SYSTEM_OFF:#x}
+failed: ldr     x0, ={int(psci.PSCI_SYSTEM_OFF):#x}
         hvc     #0
 stop:   wfi
         b       stop
@@ -72,7 +82,7 @@ manifest:
 """The Image header (Linux Documentation/arch/arm64/booting.rst), and the calls. It has no data that it writes, and no stack."""
 
 
-class ImageError(Exception):
+class ImageError(BoardError):
     """What keeps an image from being made or read, in one line for the user."""
 
 
@@ -157,12 +167,20 @@ def describe(image: bytes, *, as_json: bool = False) -> str:
     if as_json:
         windows = [{"base": one.base, "size": one.size, "kind": kinds.get(one.kind, "?")} for one in found.windows]
         segments = [{"ipa": ipa, "pages": pages, "rights": _letters(rights), "sha256": digest.hex()} for ipa, pages, rights, digest in found.segments]
-        said = {"entry": found.entry, "tree": found.tree, "windows": windows, "segments": segments, "measurement": measure(raw).hex()}
+        said = {"entry": found.entry, "tree": found.tree, "tree_size": found.tree_size, "rng_seed": found.rng_seed, "kaslr_seed": found.kaslr_seed,
+                "windows": windows, "segments": segments, "el2_version": _version(), "dma_isolated": False, "measurement": measure(raw).hex()}
         return json.dumps(said, indent=2)
     lines = [f"entry {found.entry:#x}, device tree at {found.tree:#x} ({found.tree_size} bytes)"]
     lines += [f"{kinds.get(one.kind, '?'):4} {one.base:#x} to {one.base + one.size:#x}" for one in found.windows]
     lines += [f"{_letters(rights)}  {ipa:#x}, {pages} pages, SHA-256 {digest.hex()}" for ipa, pages, rights, digest in found.segments]
-    return "\n".join([*lines, f"launch measurement {measure(raw).hex()}"])
+    lines += [f"seeds at {found.rng_seed:#x} (rng-seed) and {found.kaslr_seed:#x} (kaslr-seed)"]
+    return "\n".join([*lines, f"launch measurement {measure(raw).hex()}, by EL2 {_version()} without dma-isolated"])
+
+
+def _version() -> str:
+    """EL2's version, as people write it."""
+    packed = int(abi.EL2_VERSION)
+    return f"{packed >> 16}.{packed >> 8 & 0xFF}.{packed & 0xFF}"
 
 
 def _letters(rights: int) -> str:
@@ -171,11 +189,12 @@ def _letters(rights: int) -> str:
 
 def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes:
     """The image. `tree` is QEMU's own for the machine that the guest will run on. Raises ImageError."""
-    if len(kernel) < 64 or kernel[56:60] != IMAGE_MAGIC:
-        raise ImageError("the kernel is no arm64 Image: Debian's vmlinuz is one; a compressed one has to be unpacked first")
     kernel_at = VIRT_IMAGE_BASE + ALIGNMENT
-    (room,) = struct.unpack_from("<Q", kernel, 16)
-    initrd_at = _up(kernel_at + max(room, len(kernel)), ALIGNMENT)
+    initrd_at = _up(kernel_at + _room(kernel), ALIGNMENT)
+    if not initrd:
+        raise ImageError("the initramfs is empty")
+    if len(command_line.encode()) > LONGEST_COMMAND_LINE:
+        raise ImageError(f"the command line has {len(command_line.encode())} bytes, and a kernel takes {LONGEST_COMMAND_LINE}")
     tree_at = _up(initrd_at + len(initrd), TREE_ALIGNMENT)
     try:
         root = devicetree.read(tree)
@@ -202,6 +221,15 @@ def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes
     return bytes(made)
 
 
+def _room(kernel: bytes) -> int:
+    """Bytes of memory that the kernel takes. Raises ImageError for one whose header EL2 would not take of a host's kernel either."""
+    trouble = linux_image.trouble(text(kernel[: int(linux_image.HEADER_BYTES)]))
+    if trouble is not None:
+        raise ImageError(f"the kernel {TROUBLES[trouble]}")
+    (room,) = struct.unpack_from("<Q", kernel, 16)
+    return max(int(room), len(kernel))
+
+
 def _up(x: int, alignment: int) -> int:
     return (x + alignment - 1) // alignment * alignment
 
@@ -214,30 +242,33 @@ def _stub(size: int) -> bytes:
     """The stub's page."""
     with tempfile.TemporaryDirectory(prefix="delphyne-stub-") as folder:
         place = Path(folder)
-        (place / "stub.S").write_text(STUB.format(size=size).replace("PROTECT_BEGIN", f"{int(abi.PROTECT_BEGIN):#x}"))
+        (place / "stub.S").write_text(STUB.format(size=size))
         tools.run("as", "-o", "stub.o", "stub.S", cwd=place)
         tools.run("objcopy", "-O", "binary", "-j", ".text", "stub.o", "stub.bin", cwd=place)
-        return (place / "stub.bin").read_bytes()[:PAGE].ljust(PAGE, b"\0")
+        return (place / "stub.bin").read_bytes()
 
 
 def _edit(root: Node, command_line: str, initrd_at: int, initrd_size: int, tree_at: int) -> tuple[bytes, int, int]:
-    """The tree with what a boot loader adds, and where its seeds lie, each inside one page."""
+    """The tree with what a boot loader adds, and where its seeds lie, each inside one page. They are found by digests that nothing else in a tree
+    has; what is between them is less than the space that moves both behind the page's end."""
     chosen = root.child("chosen").properties
     chosen["bootargs"] = command_line.encode() + b"\0"
     chosen["linux,initrd-start"] = struct.pack(">Q", initrd_at)
     chosen["linux,initrd-end"] = struct.pack(">Q", initrd_at + initrd_size)
-    marks = (b"delphyne: a seed for random bits", b"kaslr 64")
+    marks = {name: hashlib.sha256(name.encode()).digest()[:size] for name, size in SEEDS.items()}
     for spacing in range(2):
-        for name in ("delphyne,spacing", "rng-seed", "kaslr-seed"):
+        for name in ("delphyne,spacing", *SEEDS):
             chosen.pop(name, None)
         if spacing:
             chosen["delphyne,spacing"] = bytes(64)
-        chosen["rng-seed"], chosen["kaslr-seed"] = marks
+        chosen |= marks
         blob = devicetree.write(root)
-        places = [tree_at + blob.index(mark) for mark in marks]
-        if all(place % PAGE <= PAGE - len(mark) for place, mark in zip(places, marks, strict=True)):
+        places = {name: tree_at + blob.index(mark) for name, mark in marks.items()}
+        if all(places[name] % PAGE <= PAGE - size for name, size in SEEDS.items()):
             break
-    return blob.replace(marks[0], RNG_SEED).replace(marks[1], KASLR_SEED), places[0], places[1]
+    for mark in marks.values():
+        blob = blob.replace(mark, bytes(len(mark)))
+    return blob, places["rng-seed"], places["kaslr-seed"]
 
 
 def _windows(root: Node) -> tuple[Window, ...]:
@@ -308,7 +339,10 @@ def dump_tree(command: list[str], folder: Path) -> bytes:
     """QEMU's own device tree for a machine's command line, whose `-machine` option is its second word. Raises ImageError."""
     where = folder / "machine.dtb"
     line = [command[0], command[1], f"{command[2]},dumpdtb={where}", *command[3:]]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ImageError(f"{line[0]} is not installed; install the Debian package {PACKAGE}") from None
     if not where.exists():
         raise ImageError(f"QEMU made no device tree: {done.stderr.strip()}")
     return where.read_bytes()
