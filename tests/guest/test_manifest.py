@@ -15,6 +15,7 @@ from delphyne.board.protected_image import EXECUTE, FIRST_SEGMENT, FIRST_WINDOW,
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import manifest
 from delphyne.el2.guest.manifest import WindowKind
+from delphyne.el2.memory.stage2 import Rights
 from delphyne.lang import Array, Ipa, u8, u64
 
 PAGE = 4096
@@ -127,6 +128,50 @@ def test_every_broken_rule_is_refused(rule: str) -> None:
 def test_another_length_is_refused() -> None:
     short = Array[u8, 4095].of(list(SOUND.pack()[:4095]))  # type: ignore[attr-defined]
     assert manifest.check(short[:]) is Err.MALFORMED
+
+
+@st.composite
+def sound(draw: st.DrawFn) -> Manifest:
+    """Windows and segments in rising order, with gaps or without; in the last segment, which may be written, a tree with its seeds."""
+    ends = sorted(draw(st.sets(st.integers(0, LIMIT // PAGE), min_size=2, max_size=32)))
+    ends = ends[: len(ends) // 2 * 2]
+    kinds = draw(st.lists(st.sampled_from([RAM, MMIO]), min_size=len(ends) // 2, max_size=len(ends) // 2))
+    kinds[draw(st.integers(0, len(kinds) - 1))] = RAM
+    windows = tuple(
+        Window(first * PAGE, (last - first) * PAGE, kind) for first, last, kind in zip(ends[::2], ends[1::2], kinds, strict=True)
+    )
+    memory = [window for window in windows if window.kind == RAM]
+    named = []
+    for window in draw(st.lists(st.sampled_from(memory), min_size=1, max_size=24, unique=True)):
+        pages = draw(st.integers(1, min(window.size // PAGE, 0xFFFF_FFFF)))
+        first = draw(st.integers(0, window.size // PAGE - pages))
+        rights = READ | draw(st.sampled_from([0, WRITE, EXECUTE, WRITE | EXECUTE]))
+        named.append((window.base + first * PAGE, pages, rights, draw(st.binary(min_size=32, max_size=32))))
+    named.sort()
+    ipa, pages, _, digest = named[-1]
+    named[-1] = (ipa, pages, READ | WRITE | EXECUTE, digest)
+    size = draw(st.integers(0x200, min(pages * PAGE, 0xFFFF_FFFF)))
+    tree = ipa + draw(st.integers(0, (pages * PAGE - size) // 8)) * 8
+    entry = ipa + draw(st.integers(0, pages * PAGE // 4 - 1)) * 4
+    seeds = [tree + draw(st.integers(0, size - 64)) for _ in range(2)]
+    seeds = [seed if seed % PAGE <= PAGE - 32 else seed // PAGE * PAGE + PAGE for seed in seeds]
+    rng_seed, kaslr_seed = (draw(st.sampled_from([0, seed])) for seed in seeds)
+    return Manifest(entry, tree, size, rng_seed, kaslr_seed, windows, tuple(named))
+
+
+@given(sound(), st.integers(0, LIMIT + PAGE))
+def test_every_sound_manifest_is_accepted_and_read_as_it_was_meant(meant: Manifest, somewhere: int) -> None:
+    read = view(meant.pack())[:]
+    assert manifest.check(read) is None
+    assert (manifest.window_count(read), manifest.segment_count(read)) == (len(meant.windows), len(meant.segments))
+    for number, (ipa, pages, rights, digest) in enumerate(meant.segments):
+        one = manifest.segment(read, u64(number))
+        assert (one.ipa.raw, one.pages, one.rights) == (ipa, pages, Rights(True, rights & WRITE != 0, rights & EXECUTE != 0))
+        assert bytes(manifest.segment_digest(read, u64(number))) == digest
+    edges = [edge for window in meant.windows for edge in (window.base - 1, window.base, window.base + window.size - 1, window.base + window.size)]
+    for ipa in (somewhere, *(edge for edge in edges if edge >= 0)):
+        kinds = [window.kind for window in meant.windows if window.base <= ipa < window.base + window.size]
+        assert manifest.kind_of(read, Ipa(u64(ipa))).value == (kinds[0] if kinds else 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1800), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6))
