@@ -13,6 +13,8 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
 from delphyne.el2.guest import ending, guards, private, touch, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.kvm import seats
+from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.memory import flush, frames, host_map, pages, shadow
 from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -296,6 +298,22 @@ def test_a_stopped_guests_page_is_zeroed_and_not_exported() -> None:
         assert GUARDS.slots[FIRST].phase is Phase.STOPPED
         assert world.touch(A) == bytes(PAGE)
         assert int(records.LEDGER.taken) == 0
+
+
+def test_what_the_host_touches_of_a_vm_that_is_gone_is_zeroed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seats, "_is_gone", lambda found, vm: int(vm) == FIRST)
+    with a_world() as world:
+        assert world.admit(FIRST, IPA, A) is None
+        assert world.admit(SECOND, IPA, B) is None
+        world.put(FIRST, IPA, HELLO)
+        world.put(SECOND, IPA, HELLO)
+        for pa in (A, B, HOST_AT + 40 * PAGE):
+            world.do(seats.stop_if_gone, Layout(), Pa(u64(pa)))
+        assert world.touch(A) == bytes(PAGE)
+        assert int(records.LEDGER.taken) == 0
+        assert GUARDS.slots[SECOND].phase is Phase.PROTECTED
+        assert world.touch(B) not in (bytes(PAGE), HELLO.ljust(PAGE, b"\0"))
+        world.check()
 
 
 def test_the_hosts_touch_of_its_own_and_of_el2s() -> None:

@@ -20,6 +20,7 @@ ADDRESS_MODULES = (
     "delphyne.board.guest",
     "delphyne.el2.arch.uart",
     "delphyne.el2.entry.cpus",
+    "delphyne.el2.entry.farewell",
     "delphyne.el2.entry.firmware",
 )
 """Modules and packages that may use `address_of`, `place_at`, `slice_at`, MMIO and another CPU's data: the language's own library, the

@@ -24,12 +24,13 @@ class Address(Enum8):
 
 
 class Rule(NamedTuple):
-    """Calls `first` to `last` pass, unless w1 lies in `except_w1`."""
+    """Calls `first` to `last` pass, unless w1 lies in `except_w1`. `ends`: the machine goes off or begins anew."""
 
     first: int
     last: int
     address: Address = Address.NONE
     except_w1: tuple[int, int] = (1, 0)
+    ends: bool = False
 
 
 EEMI = 0xC200_0000
@@ -41,7 +42,8 @@ BOARDS: dict[bytes, tuple[Rule, ...]] = {
     b"xlnx,zynqmp": (
         Rule(EEMI + 1, EEMI + 1),  # GET_API_VERSION
         Rule(EEMI + 5, EEMI + 5),  # REGISTER_NOTIFIER
-        Rule(EEMI + 12, EEMI + 15),  # SYSTEM_SHUTDOWN, REQUEST_NODE, RELEASE_NODE, SET_REQUIREMENT
+        Rule(EEMI + 12, EEMI + 12, ends=True),  # SYSTEM_SHUTDOWN
+        Rule(EEMI + 13, EEMI + 15),  # REQUEST_NODE, RELEASE_NODE, SET_REQUIREMENT
         Rule(EEMI + 17, EEMI + 18, except_w1=(1017, 1026)),  # RESET_ASSERT, RESET_GET_STATUS
         Rule(EEMI + 21, EEMI + 21),  # INIT_FINALIZE
         Rule(EEMI + 22, EEMI + 22, Address.X1),  # FPGA_LOAD
@@ -64,6 +66,7 @@ RULE_BOARD: Final = constant(Array[u8, len(_RULES)].of([board for board, _ in _R
 RULE_FIRST: Final = constant(Array[u32, len(_RULES)].of([rule.first for _, rule in _RULES]))
 RULE_LAST: Final = constant(Array[u32, len(_RULES)].of([rule.last for _, rule in _RULES]))
 RULE_ADDRESS: Final = constant(Array[u8, len(_RULES)].of([int(rule.address.raw) for _, rule in _RULES]))
+RULE_ENDS: Final = constant(Array[u8, len(_RULES)].of([int(rule.ends) for _, rule in _RULES]))
 RULE_EXCEPT_FIRST: Final = constant(Array[u32, len(_RULES)].of([rule.except_w1[0] for _, rule in _RULES]))
 RULE_EXCEPT_LAST: Final = constant(Array[u32, len(_RULES)].of([rule.except_w1[1] for _, rule in _RULES]))
 

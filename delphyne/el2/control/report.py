@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What EL2 says when it fails: a trap of compiled code, or an exception that it took from itself.
 
-Both run on the emergency stack of the CPU that failed, with every interrupt masked, and never return. They take no lock: the failed CPU
+Both run on the emergency stack of the CPU that failed, with every interrupt masked; where they return, el2.S goes on with `el2_farewell`. They take
+no lock: the failed CPU
 may hold any, and others stop as soon as they see STOPPING. What they read of the failed code's stack is checked to lie on a stack
 before it is read; a second failure in here ends in `park`.
 """
 
 from __future__ import annotations
 
-from typing import Final, Never
+from typing import Final
 
-from delphyne.el2.arch import cpu, el1, image, psci
+from delphyne.el2.arch import cpu, el1, image
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.pagetable import VTTBR_EL2
 from delphyne.el2.arch.translation import SCTLR_EL1
 from delphyne.el2.control import console, sites, stop
-from delphyne.lang import Enum64, Pa, View, cold, entry, load_le64, owned, text, u8, u64
+from delphyne.lang import AtomicU32, Enum64, Order, Pa, View, boot, cold, entry, load_le64, owned, text, u8, u32, u64
 
+HIDING: Final = AtomicU32()
+"""Not 0 once EL2's general registers are in no report."""
 MAX_CALLERS: Final = u64(24)
 SLASH: Final = u8(0x2F)
 DOT: Final = u8(0x2E)
@@ -65,7 +68,7 @@ def kind_name(kind: u64) -> View[u8]:
 
 @cold
 @entry("trap_report")
-def trap_report(site: u64, a: u64, b: u64, frame: Frame) -> Never:
+def trap_report(site: u64, a: u64, b: u64, frame: Frame) -> None:
     """A check failed: says which, with what values, where, and who called. `frame` holds the registers at the check."""
     _begin()
     with owned(image.image_sites_start(), image.image_sites_end() - image.image_sites_start()) as table:
@@ -93,7 +96,7 @@ def trap_report(site: u64, a: u64, b: u64, frame: Frame) -> Never:
 
 @cold
 @entry("crash_report")
-def crash_report(frame: Frame, vector: u64) -> Never:
+def crash_report(frame: Frame, vector: u64) -> None:
     """EL2 took an exception from itself. `vector`: 0 synchronous, 1 IRQ, 2 FIQ, 3 SError."""
     _begin()
     syndrome = Esr.of(frame.esr)
@@ -104,10 +107,8 @@ def crash_report(frame: Frame, vector: u64) -> Never:
     _put_register(text(b"\n  ELR_EL2 "), frame.elr)
     _put_register(text(b" SP "), frame.sp)
     _put_register(text(b" SPSR_EL2 "), frame.spsr)
-    for i in u64.range(31):
-        console.put_text(text(b"\n  x") if i % 4 == 0 else text(b" x"))
-        console.put_decimal(i, u64(2))
-        _put_register(text(b" "), frame.x[i])
+    if HIDING.load(Order.RELAXED) == 0:
+        _put_general(frame)
     console.put_text(text(b"\n  at      "))
     with owned(image.image_sites_start(), image.image_sites_end() - image.image_sites_start()) as table:
         _put_near(table, frame.elr)
@@ -115,6 +116,19 @@ def crash_report(frame: Frame, vector: u64) -> Never:
         _put_callers(table, frame.x[29])
     _put_lower_level()
     _end()
+
+
+@boot
+def hide_registers() -> None:
+    """EL2 keeps keys from now on: a general register may hold part of one."""
+    HIDING.store(u32(1), Order.RELAXED)
+
+
+def _put_general(frame: Frame) -> None:
+    for i in u64.range(31):
+        console.put_text(text(b"\n  x") if i % 4 == 0 else text(b" x"))
+        console.put_decimal(i, u64(2))
+        _put_register(text(b" "), frame.x[i])
 
 
 def _begin() -> None:
@@ -127,16 +141,14 @@ def _begin() -> None:
     console.put_text(text(b": "))
 
 
-def _end() -> Never:
-    """Nothing that EL2 protects may outlive it: the machine goes off."""
+def _end() -> None:
+    """No other CPU is at EL2 afterwards; what EL2 protects is `el2_farewell`'s."""
     others = cpu.online_count() - 1
     console.put_text(text(b"  stopped "))
     console.put_decimal(u64(stop.wait_for_stop(others)), u64(1))
     console.put_text(text(b" of "))
     console.put_decimal(u64(others), u64(1))
     console.put_text(text(b" other CPUs\n*** end of report\n"))
-    psci.system_off()
-    stop.stopped()
 
 
 def _put_lower_level() -> None:

@@ -8,12 +8,12 @@ held when it is called, and none when it returns.
 
 from __future__ import annotations
 
-from delphyne.el2.arch import inject, psci
+from delphyne.el2.arch import cpu, inject
 from delphyne.el2.arch.el1 import SystemIss
 from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Frame, Vector
 from delphyne.el2.control import stop
-from delphyne.el2.entry import demo, firmware, host, next_kernel, vendor
+from delphyne.el2.entry import demo, farewell, firmware, host, next_kernel, vendor
 from delphyne.el2.kvm import bootmode, hostcalls
 from delphyne.lang import Level, entry, log, u64
 
@@ -52,8 +52,7 @@ def _serve_host(frame: Frame, syndrome: Esr) -> None:
     """What the host does that traps. Anything unexpected is to it an instruction that does not exist."""
     iss = u64(syndrome.iss)
     if syndrome.ec == ExceptionClass.SMC64.raw:
-        if not vendor.serve(frame):
-            firmware.serve(frame)
+        _serve_firmware_call(frame)
     elif syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw:
         host.serve_abort(frame, AbortIss.of(iss), False)
     elif syndrome.ec == ExceptionClass.INSTRUCTION_ABORT_LOWER.raw:
@@ -63,9 +62,19 @@ def _serve_host(frame: Frame, syndrome: Esr) -> None:
         inject.undefined(frame)
 
 
+def _serve_firmware_call(frame: Frame) -> None:
+    last = farewell.ends_machine(frame)
+    if last and not farewell.wipe_next():
+        return
+    if not vendor.serve(frame):
+        firmware.serve(frame)
+    if last:
+        farewell.go_on()
+
+
 def _refuse(frame: Frame, vector: u64) -> None:
     """What nobody here serves ends the program, and with it the machine."""
     log(Level.ERROR, f"EL1 at {frame.elr:#x} raises what is not served: vector {vector}, ESR_EL2 {frame.esr:#x}, FAR_EL2 {frame.far:#x}")
-    psci.system_off()
     stop.begin_stop()
-    stop.stopped()
+    stop.wait_for_stop(cpu.online_count() - 1)
+    farewell.farewell()

@@ -1209,7 +1209,7 @@ function __trap, FRAME_SIZEOF+32
         str     x3, [x16, #FRAME_sp]
         mov     x3, x16
         bl      trap_report
-        b       park
+        bl      el2_farewell
 endfunction __trap
 
 // An exception from EL2 itself: x0 = a Frame on the emergency stack, x1 = which vector, x1 saved, x0 in TPIDRRO_EL0.
@@ -1250,7 +1250,7 @@ function crash, FRAME_SIZEOF+32
         mov     x29, sp
         crash_cfi
         bl      crash_report
-        b       park
+        bl      el2_farewell
 endfunction crash
 
 // park(): this CPU does nothing ever again.

@@ -86,6 +86,12 @@ def serve(frame: Frame) -> None:
         frame.x[0] = NOT_SUPPORTED
 
 
+def ends_machine(frame: Frame) -> bool:
+    """Whether an SMC turns the machine off or begins it anew."""
+    number = frame.x[0] & FUNCTION_MASK & ~NO_VECTORS_HINT
+    return number == SYSTEM_OFF or number == SYSTEM_RESET or number & ~WIDE == SYSTEM_RESET2
+
+
 def _is_offered(number: u64) -> bool:
     """Whether the host can make this call at all: what the firmware has beyond that is not for it to find."""
     base = number & ~WIDE

@@ -289,6 +289,8 @@ def _answer(frame: Frame, ipa: u64, maintenance: bool) -> bool:
         skip(frame)
         return True
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        if HOST.layout_known:
+            seats.stop_if_gone(HOST.layout, Pa(ipa))
         return touch.serve(Pa(ipa))
 
 

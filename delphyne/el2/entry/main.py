@@ -19,7 +19,7 @@ from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.arch.translation import physical_bits
 from delphyne.el2.control import console, stop
 from delphyne.el2.control import log as recorder
-from delphyne.el2.entry import cpus, demo, host, host_modules, host_seed, own_map, vendor
+from delphyne.el2.entry import cpus, demo, farewell, host, host_modules, host_seed, own_map, vendor
 from delphyne.el2.entry.host_modules import Program
 from delphyne.el2.entry.refusal import give_up
 from delphyne.el2.memory import frames
@@ -72,6 +72,7 @@ def prepare_host(blob: fdt.Region) -> None:
         prepared = host.prepare(MACHINE, raw, tree, blob)
         if isinstance(prepared, Err):
             give_up(text(b"the host cannot be started"), prepared)
+        farewell.prepare()
 
 
 @cold

@@ -36,6 +36,14 @@ def find(raw: View[u8], tree: fdt.Tree) -> None:
         BOARD.known = True
 
 
+def ends_machine(frame: Frame) -> bool:
+    """Whether an SMC turns the machine off or begins it anew."""
+    if not BOARD.known:
+        return False
+    rule = vendors.rule_for(BOARD.index, u32.wrap(frame.x[0]), u32.wrap(frame.x[1]))
+    return rule is not None and vendors.RULE_ENDS[rule] != 0
+
+
 def serve(frame: Frame) -> bool:
     """Makes one SMC of the host where the board's list lets it pass; False, and nothing done, where it does not."""
     if not BOARD.known:

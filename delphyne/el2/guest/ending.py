@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of a protected guest, in pieces: every page goes back to the host, zeroed; the key goes last, and then the VM is an ordinary one.
 
-Locks, in this order and all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24). None of the guest's CPUs runs, nor will: its guard is not
-alive, and whoever ends it has made sure that no vCPU of the VM is claimed (`vcpus.forget_others`, `vcpus.forget_all`).
+The end of the machine is another matter (DESIGN.md 6): no page and no key may outlive it, whoever still runs. `wipe_next` is for one that its host
+wants off, `wipe_frames` for one that EL2 itself can go on with no more.
+
+Locks, in this order and all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24); `wipe_frames` takes none. At `end_some` none of the guest's
+CPUs runs, nor will: its guard is not alive, and whoever ends it has made sure that no vCPU of the VM is claimed (`vcpus.forget_others`,
+`vcpus.forget_all`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.err import Err
-from delphyne.el2.arch.pagetable import LAST_LEVEL, level_size
-from delphyne.el2.guest import guards, private, processors
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
+from delphyne.el2.guest import guards, private, processors, touch, vcpus
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
-from delphyne.lang import Ipa, cold, holds, u64
+from delphyne.lang import Ipa, Va, cold, holds, owned, u64, wipe
 
 PAGES: Final = u64(32)
 """Pages that one piece gives back at most."""
@@ -30,6 +35,55 @@ STEPS: Final = u64(1024)
 @holds(GUESTS_LOCK)
 def end_some(index: u64) -> bool:
     """One piece; True once the VM is an ordinary one. Pages of a guest that never was protected go back with what the host wrote."""
+    if not _give_back_some(index):
+        return False
+    dropped = shadow.drop_all(private.shadow_of(index))
+    if isinstance(dropped, Err):
+        graveyard.work()
+        return False
+    processors.destroy_all(index)
+    guards.destroy(index)
+    return True
+
+
+@cold
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def wipe_next() -> bool:
+    """One piece of the end of all guests, before the machine goes off: True once none has a page or a key. What still runs of a guest reaches
+    nothing afterwards, and its guard stays until the VM ends, should the machine go on."""
+    for index in u64.range(guards.LIMIT):
+        guard = GUARDS.slots[index]
+        if guard.used and not guard.wiped:
+            if _give_back_some(index):
+                if vcpus.forget_all(guard.vm):
+                    processors.destroy_all(index)
+                wipe(guard.key)
+                guard.wiped = True
+            return False
+    return True
+
+
+@cold
+def wipe_frames() -> None:
+    """EL2 stops: what guests had to themselves is overwritten where it lies. No other CPU is at EL2, and whoever had a lock has it for ever."""
+    for number in u64.range(frames.LAYOUT.count):
+        bank = frames.LAYOUT.banks[number]
+        for frame in u64.range(bank.frames):
+            pa = bank.base + frame * PAGE_SIZE
+            if touch.is_guests(pa):
+                with owned(pa, PAGE_SIZE) as window:
+                    wipe(window)
+                clean_range(Va(pa.raw), PAGE_SIZE)
+
+
+@cold
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def _give_back_some(index: u64) -> bool:
+    """One piece; True once the host has every page. The guest is stopped first: none is admitted any more."""
     guard = GUARDS.slots[index]
     guards.stop(index)
     space = private.space_of(index)
@@ -48,12 +102,4 @@ def end_some(index: u64) -> bool:
             given += 1
         span = level_size(found.level)
         guard.ended = (guard.ended & ~(span - 1)) + span
-    if guard.ended < limit:
-        return False
-    dropped = shadow.drop_all(private.shadow_of(index))
-    if isinstance(dropped, Err):
-        graveyard.work()
-        return False
-    processors.destroy_all(index)
-    guards.destroy(index)
-    return True
+    return guard.ended >= limit

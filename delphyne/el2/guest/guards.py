@@ -37,8 +37,8 @@ class Phase(Enum8):
 @struct
 class Guard:
     """One protected guest. `committed`: it has been PROTECTED. `manifest` is EL2's own copy. `segment` and `page` say what is measured next,
-    `digest` what was of that segment. `private` counts pages that are promised a record. `ended` is how far its pages are given
-    back. `lent` are the pages of the host's in its tables while it is MEASURING (`lent`)."""
+    `digest` what was of that segment. `private` counts pages that are promised a record. `ended` is how far its pages are given back, `wiped` that
+    its key is gone too, while its VM is not (`ending.wipe_next`). `lent` are the host's pages in its tables while it is MEASURING (`lent`)."""
 
     used: bool
     committed: bool
@@ -54,16 +54,18 @@ class Guard:
     digest: sha256.Sha256
     private: u64
     ended: u64
+    wiped: bool
     lent: Array[u64, 8]
     lent_count: u64
 
 
 @struct
 class Guards:
-    """The pool. `identities` counts the guests that ever were."""
+    """The pool. `identities` counts the guests that ever were. `closed`: the machine is about to go off, and no guest begins."""
 
     slots: Array[Guard, 32]
     identities: u64
+    closed: bool
 
 
 GUARDS: Final = guarded(GUESTS_LOCK, Guards())
@@ -87,7 +89,9 @@ def of_vm(vm: u64) -> u64 | None:
 
 @holds(GUESTS_LOCK)
 def create(vm: u64) -> u64 | Err:
-    """A guard for an ordinary VM, MEASURING, without a key. Err.NO_MEMORY where LIMIT guests are protected."""
+    """A guard for an ordinary VM, MEASURING, without a key. Err.NO_MEMORY where LIMIT guests are protected, Err.STATE where none may begin."""
+    if GUARDS.closed:
+        return Err.STATE
     for index in u64.range(LIMIT):
         guard = GUARDS.slots[index]
         if not guard.used:
@@ -96,7 +100,7 @@ def create(vm: u64) -> u64 | Err:
             guard.used = True
             guard.vm = vm
             guard.identity = GUARDS.identities
-            OFFSETS[index].store(u64.MAX, Order.RELEASE)
+            OFFSETS[index].store(u64(0), Order.RELEASE)
             SEEN[index].store(u64(0), Order.RELEASE)
             RUNS[index].store(u64(0), Order.RELEASE)
             vms.VMS.slots[vm].guard = index + 1
@@ -119,6 +123,12 @@ def stop(index: u64) -> None:
     """None of the guest's CPUs runs again: what is running leaves at its next exit for good."""
     GUARDS.slots[index].phase = Phase.STOPPED
     ALIVE[index].store(u64(0), Order.RELEASE)
+
+
+@holds(GUESTS_LOCK)
+def close(closed: bool) -> None:
+    """Whether guests may begin no more."""
+    GUARDS.closed = closed
 
 
 def owner(index: u64) -> u16:

@@ -7,7 +7,7 @@ Locks, all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24).
 from __future__ import annotations
 
 from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.el2.guest import private
+from delphyne.el2.guest import guards, private
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.memory import frames, host_map
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
@@ -21,6 +21,22 @@ def is_guests(pa: Pa) -> bool:
     """Whether the frame of `pa` is a guest's alone, at this moment."""
     entry = frames.entry_of(pa)
     return entry is not None and (entry.state is State.PRIVATE or entry.state is State.BUSY)
+
+
+@holds(FRAMES_LOCK)
+@holds(GUESTS_LOCK)
+def vm_of(pa: Pa) -> u64 | None:
+    """The VM that has the frame of `pa` to itself, if one has."""
+    entry = frames.entry_of(pa)
+    return None if entry is None or entry.state is not State.PRIVATE else GUARDS.slots[u64(entry.owner) - 1].vm
+
+
+@holds(GUESTS_LOCK)
+def stop(vm: u64) -> None:
+    """The VM is gone by what its host's structures say: what the host touches of it from now on is zeroed, since nobody will want it back."""
+    index = guards.of_vm(vm)
+    if index is not None:
+        guards.stop(index)
 
 
 @holds(FRAMES_LOCK)

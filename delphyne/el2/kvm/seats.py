@@ -15,7 +15,7 @@ from delphyne.el2.arch import mitigation, world
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.translation import physical_bits, physical_size
-from delphyne.el2.guest import ending, guards, processors, registers, vcpus, vms
+from delphyne.el2.guest import ending, guards, processors, registers, touch, vcpus, vms
 from delphyne.el2.guest.vms import HostTable
 from delphyne.el2.kvm import abilities, host_memory, host_tables, layout
 from delphyne.el2.kvm.abilities import Abilities
@@ -157,6 +157,16 @@ def end_next() -> bool:
                     _bury(ended)
                 return False
     return True
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def stop_if_gone(found: Layout, pa: Pa) -> None:
+    """Before the host's touch of a frame that is a protected guest's: where its VM has left its structure it is stopped. A host that only says so
+    loses its guest, and nothing else."""
+    vm = touch.vm_of(pa)
+    if vm is not None and _is_gone(found, vm):
+        touch.stop(vm)
 
 
 @cold

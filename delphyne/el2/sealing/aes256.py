@@ -44,6 +44,9 @@ class Key:
     words: Array[Secret[u64], 30]
 
 
+KEY_BYTES: Final = u64(240)
+
+
 @value
 class Counter:
     """The 128-bit counter block, as the big-endian number that SP 800-38A counts up."""

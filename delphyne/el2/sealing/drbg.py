@@ -35,6 +35,9 @@ class Drbg:
     requests: u64
 
 
+STATE_BYTES: Final = u64(72)
+
+
 @cold
 def instantiate(state: Drbg, area: SimdArea, entropy: View[u8], nonce: View[u8], personalization: View[u8]) -> None:
     """Seed a generator. `entropy` and `nonce` together hold at least 384 bits of entropy, or what is generated is worth no more than they are."""
