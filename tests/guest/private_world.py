@@ -243,12 +243,15 @@ def a_world(count: int = 64, *, quick: bool = True) -> Iterator[World]:
     with Machine(RAM, RAM_SIZE, 1, registers={"ID_AA64MMFR0_EL1": 5}) as machine:
         forget_statics()
         assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(16 + 6 + 48)) is None
-        with mock.patch.object(private, "_take", taken), mock.patch.object(private, "_return", returned):
-            if quick:
-                with mock.patch.object(sealed, "step", quick_step), mock.patch.object(sealed, "_begin", quick_begin):
+        try:
+            with mock.patch.object(private, "_take", taken), mock.patch.object(private, "_return", returned):
+                if quick:
+                    with mock.patch.object(sealed, "step", quick_step), mock.patch.object(sealed, "_begin", quick_begin):
+                        yield World(machine, count)
+                else:
                     yield World(machine, count)
-            else:
-                yield World(machine, count)
+        finally:
+            forget_statics()
         blocks.HOSTS.detach()
         blocks.LEAVES.detach()
         records.RECORDS.detach()
