@@ -109,10 +109,13 @@ def turn_on(guard: u64, mpidr: u64, entry: u64, context: u64) -> u64 | Err:
 
 
 @holds(GUESTS_LOCK)
-def undo_turn_on(number: u64) -> None:
-    """The host did not do it: the processor stays OFF."""
-    if number < registers.LIMIT and PROCESSORS[number].power is Power.STARTING:
+def undo_turn_on(number: u64) -> bool:
+    """The host says that it did not do it: the processor stays OFF. False where that is a lie: the processor has begun."""
+    if number >= registers.LIMIT:
+        return True
+    if PROCESSORS[number].power is Power.STARTING:
         PROCESSORS[number].power = Power.OFF
+    return PROCESSORS[number].power is Power.OFF
 
 
 @holds(GUESTS_LOCK)

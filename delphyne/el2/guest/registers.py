@@ -49,7 +49,9 @@ EXPECTS: Final = u64(1992)
 TARGET: Final = u64(2000)
 """Offset of a word: the general register that a read fills, or the processor that a call turns on."""
 ASKED: Final = u64(2008)
-"""Offset of a word: the function of the call that the host answers."""
+"""Offset of a word: of an access to memory that the host is shown, its ISS; 0 for any other exit."""
+REFUSED: Final = u64(2016)
+"""Offset of a word: the exception that the CPU's next entry begins with (`Refused`)."""
 assert int(OWN.mpidr) + 8 <= int(RUNNING)
 
 RESET_PSTATE: Final = u64(0x3C5)
@@ -73,6 +75,18 @@ class Expects(Enum8):
     """Nothing, and the instruction is done."""
     ENDING = 5
     """The guest has turned itself off or begun itself anew: its pages go back first."""
+    WAIT = 6
+    """Nothing, and the instruction is done; it is none that can fail."""
+
+
+class Refused(Enum8):
+    """Whether the host did what a guest wanted of it."""
+
+    NO = 0
+    ABORT = 1
+    """Nobody answered the access."""
+    UNDEFINED = 2
+    """There is no such register."""
 
 
 @struct

@@ -62,7 +62,7 @@ def _serve_synchronous(seat: Seat, places: Places, syndrome: Esr) -> u64:
         exits.skip(syndrome)
         return protected_calls.serve(seat, places)
     if kind == ExceptionClass.WFX.raw:
-        return stage.show(seat, places, Esr(ec=kind, il=syndrome.il, iss=syndrome.iss & WAIT_KIND), Expects.DONE, u64(0))
+        return stage.show(seat, places, Esr(ec=kind, il=syndrome.il, iss=syndrome.iss & WAIT_KIND), Expects.WAIT, u64(0))
     if kind == ExceptionClass.FP_ACCESS.raw and not seat.fp_live:
         CPTR_EL2.write(controls.cptr(True, False))
         isb()

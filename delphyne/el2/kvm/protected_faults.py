@@ -133,7 +133,7 @@ def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruct
     code = stage.show(seat, places, syndrome, Expects.DONE if iss.wnr else Expects.READ, u64(iss.srt))
     stage.show_access(seat, places, syndrome, address & (PAGE_SIZE - 1), stage.page_register(page))
     if iss.wnr:
-        stage.show_general(seat, places, u64(iss.srt))
+        stage.show_stored(seat, places, shown)
     return code
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 from delphyne.el2.arch import inject
-from delphyne.el2.arch.exception import ELR_EL2, FAR_EL2, SPSR_EL2
+from delphyne.el2.arch.exception import ELR_EL2, FAR_EL2, SPSR_EL2, AbortIss
 from delphyne.el2.arch.hypervisor import CNTVOFF_EL2, MDCR_EL2, Cnthctl
+from delphyne.el2.arch.psci import PSCI_SUCCESS
 from delphyne.el2.arch.world import (
     Places,
     answer,
@@ -27,10 +28,10 @@ from delphyne.el2.arch.world import (
     to_host,
 )
 from delphyne.el2.guest import guards, processors, registers, time
-from delphyne.el2.guest.registers import OWN, Expects
-from delphyne.el2.kvm import controls, monitors, protected_end, protected_exits, protected_faults, trapping, vgic
+from delphyne.el2.guest.registers import OWN, Expects, Refused
+from delphyne.el2.kvm import controls, monitors, protected_end, protected_exits, protected_faults, stage, trapping, vgic
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, GUEST_GOES_ON
-from delphyne.el2.kvm.seats import Refused, Seat
+from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.lang import Domain, Ipa, Order, SysReg, apart, dmb, dsb, isb, u64, wrap_add
 
@@ -47,6 +48,8 @@ def serve(seat: Seat, places: Places) -> u64:
     if not is_on(seat):
         return EXIT_ILLEGAL
     take_answer(seat, places)
+    # A protected guest's interrupt controller is a GICv3, and its registers are there whatever the host says.
+    seat.asked.gic_sre = u64(1)
     if seat.fault_again != 0:
         protected_faults.try_again(seat, places, Ipa(seat.fault_again - 1))
     _load(seat, places)
@@ -79,15 +82,29 @@ def take_answer(seat: Seat, places: Places) -> None:
         for number in u64.range(4):
             registers.put_general(seat.own, number, asked_word(seat.at, places.regs + number * 8))
         if what == u64(Expects.POWER_ON.raw) and registers.general(seat.own, u64(0)) != 0:
-            with GUESTS_LOCK:
-                processors.undo_turn_on(target)
+            _undo_turn_on(seat, target)
     elif flags & controls.PENDING_EXCEPTION != 0:
-        seat.refused = Refused.ABORT if asked_word(seat.own, registers.ASKED) != 0 else Refused.UNDEFINED
+        if what != u64(Expects.WAIT.raw):
+            why = Refused.ABORT if asked_word(seat.own, registers.ASKED) != 0 else Refused.UNDEFINED
+            answer_word(seat.own, registers.REFUSED, u64(why.raw))
     elif flags & controls.INCREMENT_PC != 0:
-        if what == u64(Expects.READ.raw):
-            registers.put_general(seat.own, target, asked_word(seat.at, places.regs + target * 8) if target < 31 else u64(0))
+        if what == u64(Expects.READ.raw) and target < 31:
+            registers.put_general(seat.own, target, _read(seat, asked_word(seat.at, places.regs + target * 8)))
         answer_word(seat.own, OWN.pc, wrap_add(asked_word(seat.own, OWN.pc), 4))
     registers.expect(seat.own, Expects.NOTHING, u64(0))
+
+
+def _undo_turn_on(seat: Seat, target: u64) -> None:
+    """The host says that a CPU was not turned on. The guest must not take one for OFF that has begun."""
+    with GUESTS_LOCK:
+        if not processors.undo_turn_on(target):
+            registers.put_general(seat.own, u64(0), PSCI_SUCCESS)
+
+
+def _read(seat: Seat, x: u64) -> u64:
+    """What the host gives for a read: of an access to memory as much as its size says."""
+    asked = asked_word(seat.own, registers.ASKED)
+    return x if asked == 0 else stage.loaded(x, AbortIss.of(asked))
 
 
 def _load(seat: Seat, places: Places) -> None:
@@ -120,15 +137,15 @@ def _load(seat: Seat, places: Places) -> None:
 
 def _raise_refused(seat: Seat) -> None:
     """The exception that a real processor would give for an access that nobody answered, or a register that is not there."""
-    match seat.refused:
-        case Refused.NO:
-            return
-        case Refused.ABORT:
-            FAR_EL2.write(asked_word(seat.own, OWN.fault_far))
-            inject.external_abort_to_guest(False)
-        case Refused.UNDEFINED:
-            inject.undefined_to_guest()
-    seat.refused = Refused.NO
+    why = asked_word(seat.own, registers.REFUSED)
+    if why == u64(Refused.NO.raw):
+        return
+    answer_word(seat.own, registers.REFUSED, u64(Refused.NO.raw))
+    if why == u64(Refused.ABORT.raw):
+        FAR_EL2.write(asked_word(seat.own, OWN.fault_far))
+        inject.external_abort_to_guest(False)
+    else:
+        inject.undefined_to_guest()
 
 
 def _run(seat: Seat, places: Places) -> u64:

@@ -25,7 +25,7 @@ from delphyne.el2.kvm.names import Field, Register, Subject
 from delphyne.el2.memory import frames, graveyard, shadow, stage2
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
-from delphyne.lang import Array, Enum8, Level, Pa, cold, holds, log, per_cpu, struct, u64
+from delphyne.lang import Array, Level, Pa, cold, holds, log, per_cpu, struct, u64
 
 NOBODY: Final = u64(0)
 HAD_LEAF: Final = u64(4)
@@ -36,16 +36,6 @@ BURIALS: Final = u64(16)
 """VMs that one stay at EL2 ends at most where the host runs no more guests."""
 PATIENCE: Final = u64(4)
 """Pieces of the graveyard's work that one call does where it finds no room, before it asks to be called again."""
-
-
-class Refused(Enum8):
-    """Whether the host did what a protected guest wanted of it."""
-
-    NO = 0
-    ABORT = 1
-    """Nobody answered the access."""
-    UNDEFINED = 2
-    """There is no such register."""
 
 
 @struct(align=64)
@@ -115,8 +105,6 @@ class Seat:
     processor: u64
     fault_again: u64
     """The page of a protected guest's that the host was asked for last, plus one; 0 where it was asked for none."""
-    refused: Refused
-    """What the host says of the access that it was shown last."""
     host_offset: u64
     """CNTVOFF_EL2 as the host set it, and PMCR_EL0, while a protected guest runs; and the offset that the guest runs with."""
     offset: u64
@@ -241,7 +229,6 @@ def _fill(seat: Seat, index: u64) -> None:
     seat.guard = u64(0)
     seat.own = Pa(u64(0))
     seat.fault_again = u64(0)
-    seat.refused = Refused.NO
 
 
 @holds(frames.LOCK)

@@ -6,7 +6,7 @@ Program counter and PSTATE there are nobody's: EL1h, so that the host emulates f
 
 from __future__ import annotations
 
-from delphyne.el2.arch.exception import Esr, ExceptionClass
+from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.world import Places, answer, answer_fault, answer_word
 from delphyne.el2.guest import registers
 from delphyne.el2.guest.registers import Expects
@@ -28,10 +28,10 @@ def show_general(seat: Seat, places: Places, number: u64) -> None:
 
 
 def show(seat: Seat, places: Places, syndrome: Esr, what: Expects, target: u64) -> u64:
-    """An exit for an instruction that the host is to do; the code of it. ASKED says whether it was an access to memory."""
+    """An exit for an instruction that the host is to do; the code of it. ASKED says which access to memory it was."""
     show_nothing(seat, places, syndrome)
     memory = syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw
-    answer_word(seat.own, registers.ASKED, u64(memory))
+    answer_word(seat.own, registers.ASKED, u64(syndrome.iss) if memory else u64(0))
     registers.expect(seat.own, what, target)
     return EXIT_TRAP
 
@@ -39,6 +39,26 @@ def show(seat: Seat, places: Places, syndrome: Esr, what: Expects, target: u64) 
 def show_access(seat: Seat, places: Places, syndrome: Esr, offset: u64, page: u64) -> None:
     """To what `show` showed: the offset in the page, and the page as HPFAR_EL2 has it."""
     answer_fault(seat.at, places, syndrome.raw, offset, page)
+
+
+def show_stored(seat: Seat, places: Places, access: AbortIss) -> None:
+    """To what `show_access` showed: what is stored, and no more of its register than that."""
+    if access.srt < 31:
+        answer_word(seat.at, places.regs + u64(access.srt) * 8, _accessed(registers.general(seat.own, u64(access.srt)), access))
+
+
+def loaded(x: u64, access: AbortIss) -> u64:
+    """What a load of this access leaves in its register, where the host gives `x`: a device has no say in the bits beyond the size (Arm ARM D24.2.40,
+    ISS for Data Abort)."""
+    part = _accessed(x, access)
+    if not access.sse or part >> ((u64(8) << u64(access.sas)) - 1) == 0:
+        return part
+    signed = part | ~_accessed(u64.MAX, access)
+    return signed if access.sf else signed & 0xFFFF_FFFF
+
+
+def _accessed(x: u64, access: AbortIss) -> u64:
+    return x & (u64.MAX >> (64 - (u64(8) << u64(access.sas))))
 
 
 def clear(seat: Seat, places: Places) -> None:
