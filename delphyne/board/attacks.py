@@ -15,6 +15,11 @@ GUESTS = "tests/attack/test_guest_attacks.py"
 ONCE = f"{GUESTS}::test_each_call_and_each_control_is_wrong_once"
 REACH = f"{GUESTS}::test_no_guest_reaches_a_page_of_el2"
 PROTECTED = "tests/attack/test_protected_attacks.py"
+VCPUS = "tests/attack/test_vcpu_attacks.py"
+ENTRIES = f"{VCPUS}::test_what_the_host_changes_at_every_entry_is_not_taken"
+LIES = f"{VCPUS}::test_false_answers_are_the_guests_trouble_alone"
+STRANGERS = f"{VCPUS}::test_a_vcpu_that_nobody_turned_on_does_not_run"
+ANSWERS = "tests/kvm/test_protected_answers.py"
 PAGES = "tests/guest/test_private_pages.py"
 TOUCHES = f"{PROTECTED}::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
 DEBUGGER = f"{PROTECTED}::test_the_debugger_sees_and_sets_nothing"
@@ -85,11 +90,12 @@ _NOW = (
     ),
     Attack("H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs", (ONCE, STORM), Verdict.IN_PART),
     Attack("H16", "empty pools: more VMs, vCPUs and tables than there are", (ONCE,), Verdict.IN_PART),
-    Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM), Verdict.IN_PART),
+    Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM, ENTRIES), Verdict.IN_PART),
     Attack(
         "H35", "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1, a vCPU's HCR, MDCR, HCRX, VTCR",
         (
             f"{HOST}::test_calls_of_any_number_from_every_cpu_at_once", f"{HOST}::test_every_page_of_el2_is_read_written_and_executed", ONCE, STORM,
+            ENTRIES,
         ),
         Verdict.IN_PART,
     ),
@@ -106,7 +112,9 @@ _NOW = (
     Attack("H19", "a clean page altered or made writable", (f"{PAGES}::test_a_clean_page_is_measured_and_comes_back_read_only",), Verdict.IN_PART),
     Attack("H20", "one page exported again and again", (f"{PAGES}::test_the_same_page_never_looks_the_same_twice",), Verdict.IN_PART),
     Attack("H23", "storms of swap, KSM, compaction, hot-unplug and dirty logging", (SWAPPED,), Verdict.IN_PART),
-    Attack("H24", "vCPU registers read and changed by the host", (DEBUGGER,), Verdict.IN_PART),
+    Attack("H24", "vCPU registers read and changed by the host", (ENTRIES, LIES, DEBUGGER, ANSWERS), Verdict.REFUSED),
+    Attack("H25", "exceptions injected that no exit allows", (ENTRIES, ANSWERS), Verdict.REFUSED),
+    Attack("H26", "a second vCPU started without the guest", (STRANGERS, ANSWERS), Verdict.IN_PART),
     Attack("H27", "the virtual counter moved back", ("tests/guest/test_guest_time.py",), Verdict.IN_PART),
     Attack("H29", "debug, single step, counters and trace of a guest", (DEBUGGER,), Verdict.IN_PART),
     Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", CHANGED), Verdict.IN_PART),
@@ -120,8 +128,6 @@ _LATER = {
     "H17": "failures at each step of each operation",
     "H21": "a failed import tried again",
     "H22": "export while a vCPU writes",
-    "H25": "exceptions injected that no exit allows",
-    "H26": "a second vCPU started without the guest",
     "H30": "DMA to private pages (expected to succeed without an SMMU); GIC tables that name EL2's or private frames",
     "H31": "old cache lines of a frame that changed owner",
     "H32": "read-only host leaves offered; MMIO and memory exchanged",
