@@ -14,7 +14,8 @@
  *   wake VCPU            make KVM itself run a vCPU that is off
  *
  * Between the two probes interrupts are masked and KVM looks at nothing that is changed here: what the guest was not to change is put back at the
- * exit, so that KVM goes on with what it had. Every word that differs from the garbage after an exit was shown by the hypervisor.
+ * exit, so that KVM goes on with what it had. What differs from the garbage after an exit was shown by the hypervisor. Left alone are the list
+ * registers, through which interrupts come, the bits of HCR that are interrupts, and by whom the vCPU is found: hw_mmu and sve_state.
  */
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
@@ -185,23 +186,33 @@ static bool may_be_shown(size_t word, u64 x, int kind, int target)
 	return (kind == STORE || kind == SET) && word == first + target && target < 31;
 }
 
+static void note(size_t at, u64 x, u64 esr)
+{
+	if (leaked++)
+		return;
+	first_at = at - offsetof(struct kvm_vcpu, arch);
+	first_x = x;
+	first_esr = esr;
+}
+
+/* The registers, and whatever else of the structure is changed at entries: of that, the fault alone is the hypervisor's to write. */
 static void look(struct kvm_vcpu *vcpu, const u64 *garbage, u64 esr, int kind, int target)
 {
 	const u64 *now = (const u64 *)vcpu;
 	size_t word, start = offsetof(struct kvm_vcpu, arch.ctxt) / 8, end = start + sizeof(vcpu->arch.ctxt) / 8;
+	int i;
 
 	for (word = start; word < end; word++) {
 		if (now[word] == garbage[word])
 			continue;
 		addresses += now[word] >> 40 == 0xffffff;
-		if (may_be_shown(word, now[word], kind, target))
-			continue;
-		if (!leaked++) {
-			first_at = word * 8 - start * 8;
-			first_x = now[word];
-			first_esr = esr;
-		}
+		if (!may_be_shown(word, now[word], kind, target))
+			note(word * 8, now[word], esr);
 	}
+	for (i = 1; i < ARRAY_SIZE(parts); i++)
+		if (parts[i].at != offsetof(struct kvm_vcpu, arch.fault) &&
+		    memcmp((u8 *)vcpu + parts[i].at, (const u8 *)garbage + parts[i].at, parts[i].size))
+			note(parts[i].at, i, esr);
 	if (kind == STORE && target < 31 && (esr >> 22 & 3) < 3)
 		wide += vcpu->arch.ctxt.regs.regs[target] >> (8 << (esr >> 22 & 3)) != 0;
 	if (kind != INTERRUPT && vcpu->arch.fault.far_el2 >> PAGE_SHIFT)
