@@ -234,27 +234,33 @@ def exits(
     times: Annotated[int, typer.Option(help="How often each.", min=1, max=128)] = 4,
     append: Annotated[str, typer.Option(help="More of the kernel's command line.")] = "",
     plain: Annotated[bool, typer.Option("--plain", help="The same host without Delphyne, its kernel at EL2.")] = False,
+    protected: Annotated[bool, typer.Option("--protected", help="The guest becomes a protected one.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds that the machine may run.")] = 240.0,
 ) -> None:
     """Boot a host and let a bare guest cause every kind of exit under its KVM, without and with SIMD: PASS or FAIL for each."""
     import tempfile
 
     from delphyne.board import host as board_host
-    from delphyne.board.bare_guest import smoke
+    from delphyne.board.bare_guest import NOT_PROTECTED, smoke
     from delphyne.board.guest.build import build as build_guest
     from delphyne.board.host import Host
     from delphyne.board.qemu import Machine
     from delphyne.client.bare_guest import KINDS
 
-    unknown = sorted(set(kinds or ()) - set(KINDS))
+    if protected and plain:
+        raise UserError("plain KVM has no protected guests")
+    known = [kind for kind in KINDS if not protected or kind not in NOT_PROTECTED]
+    unknown = sorted(set(kinds or ()) - set(known))
     if unknown:
-        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(KINDS)}")
+        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(known)}")
     host = Host(kernel=kernel, machine=Machine(cpu=cpu, cpus=smp, memory=memory, gic=gic), arguments=append, plain=plain)
-    wanted = kinds or [kind for kind in KINDS if smp > 1 or kind != "ipi"]
+    wanted = kinds or [kind for kind in known if smp > 1 or kind != "ipi"]
     image = BUILD / "delphyne.img" if plain else board_host.build().image
     with tempfile.TemporaryDirectory(prefix="delphyne-guest-") as folder:
         guest = build_guest(Path(folder))
-        passed, done = smoke(host, image, guest, wanted, times=times, timeout=timeout, show=lambda text: typer.echo(text, nl=False))
+        passed, done = smoke(
+            host, image, guest, wanted, times=times, timeout=timeout, show=lambda text: typer.echo(text, nl=False), protected=protected
+        )
     if not passed:
         raise UserError(f"not every kind passed: {done.ending.value} after {done.seconds:.0f} s {done.complaint}".rstrip())
 
@@ -451,15 +457,19 @@ def bench_kvm(
     kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
     cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
     functions: Annotated[bool, typer.Option("--functions", help="Also show which functions of EL2 took how much.")] = False,
+    protected: Annotated[bool, typer.Option("--protected", help="A protected guest above Delphyne; and its pages' way out and back.")] = False,
     json: Json = False,
 ) -> None:
     """Exact instruction counts of each kind of exit under KVM, above Delphyne against the same kernel alone."""
     from delphyne.bench import kvm
+    from delphyne.bench import protected as protected_guest
 
-    unknown = sorted(set(kinds or ()) - set(kvm.KINDS))
+    known = protected_guest.KINDS if protected else kvm.KINDS
+    unknown = sorted(set(kinds or ()) - set(known))
     if unknown:
-        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(kvm.KINDS)}")
-    raise typer.Exit(0 if kvm.run(kernel, cpu, kinds, json=json, by_function=functions) else 1)
+        raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(known)}")
+    measured = protected_guest.run if protected else kvm.run
+    raise typer.Exit(0 if measured(kernel, cpu, kinds, json=json, by_function=functions) else 1)
 
 
 @bench_app.command("guest")

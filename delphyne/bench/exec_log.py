@@ -147,11 +147,12 @@ def follow(of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...]
     return console.text
 
 
-def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str]) -> Seen:
+def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str], *, protected: bool = False) -> Seen:
     """What happened while the guest obeyed `commands` on the host `of`. Raises BoardError, TraceError."""
-    text = bare_guest.script(of.machine.cpus, of.machine.gic, commands, wait=True)
+    text = bare_guest.script(of.machine.cpus, of.machine.gic, commands, wait=True, protected=protected)
     reader = trace.Reader(guest.begin, guest.end)
-    console = follow(bare_guest.prepared(of, guest, text), image, reader, INSTRUCTIONS, READY, bare_guest.END)
+    ready = bare_guest.prepared(of, guest, text, protected=protected)
+    console = follow(ready, image, reader, INSTRUCTIONS, READY, bare_guest.END)
     if not bare_guest.has_passed(console, len(commands)):
         raise BoardError(f"the bare guest failed:\n{console[-1500:]}")
     return Seen(reader, bare_guest.ticks(console))

@@ -214,7 +214,7 @@ def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes
     named = tuple((one.ipa, one.pages, one.rights, hashlib.sha256(one.content).digest()) for one in segments)
     manifest = Manifest(kernel_at, tree_at, len(blob), rng_seed, kaslr_seed, windows, named)
     made = bytearray(end - VIRT_IMAGE_BASE)
-    made[:PAGE] = _stub(len(made))
+    made[:PAGE] = stub(len(made))
     made[PAGE : 2 * PAGE] = manifest.pack()
     for one in segments:
         made[one.ipa - VIRT_IMAGE_BASE : one.ipa - VIRT_IMAGE_BASE + len(one.content)] = one.content
@@ -238,8 +238,8 @@ def _pages(raw: bytes) -> bytes:
     return raw.ljust(_up(len(raw), PAGE), b"\0")
 
 
-def _stub(size: int) -> bytes:
-    """The stub's page."""
+def stub(size: int) -> bytes:
+    """The stub's page, for an image of `size` bytes. It lies at any page, and the manifest's page behind it."""
     with tempfile.TemporaryDirectory(prefix="delphyne-stub-") as folder:
         place = Path(folder)
         (place / "stub.S").write_text(STUB.format(size=size))

@@ -16,22 +16,24 @@ from delphyne.client import registers, vgic
 from delphyne.client.kvm import Kvm, Vcpu, Vm
 from delphyne.client.memory import BLOCK, PAGE, Memory
 
-RAM, SMALL, FRESH, LARGE = 0x4000_0000, 0x8000_0000, 0x8800_0000, 0xC000_0000
+RAM, SMALL, FRESH, KEPT, LARGE = 0x4000_0000, 0x8000_0000, 0x8800_0000, 0x8C00_0000, 0xC000_0000
 RAM_BYTES, SMALL_BYTES = 2 << 20, 4 << 20
+STUB = RAM + (1 << 20)
+"""Where the image of a guest that becomes protected has what makes it so."""
 DEVICE = 0x0A00_0000
-ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS, TICKS = range(0, 0x40, 8)
+ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS, TICKS, PROTECTED = range(0, 0x48, 8)
 UNMAP_PAGES = 8
 PATTERN = (0x5EED_0000_0000_0001).to_bytes(8, "little")
 KINDS = {
     "nothing": 11, "hypercall": 1, "mmio": 2, "vgic": 3, "ipi": 4, "eoi": 5, "timer": 6, "wfi": 7, "fill-4k": 8, "fill-2m": 9, "refill-4k": 10,
-    "debug": 12,
+    "debug": 12, "take-4k": 13, "bring-4k": 14,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
 WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
 )
 """In words, what the guest says as a number (Wrong in board/guest/program.py)."""
-SMALL_SLOT, LARGE_SLOT, FRESH_SLOT = 1, 2, 3
+SMALL_SLOT, LARGE_SLOT, FRESH_SLOT, KEPT_SLOT = 1, 2, 3, 4
 READY = "bare guest: ready"
 """Said, where wanted, before the first command; the monitor then waits for a line."""
 
@@ -54,8 +56,8 @@ class Command:
 class Monitor:
     """One VM with the bare guest in it."""
 
-    def __init__(self, image: bytes, commands: list[Command], cpus: int, gic: int, wait: bool = False) -> None:
-        self.commands, self.cpus, self.gic, self.wait = commands, cpus, gic, wait
+    def __init__(self, image: bytes, commands: list[Command], cpus: int, gic: int, *, wait: bool = False, protected: bool = False) -> None:
+        self.commands, self.cpus, self.gic, self.wait, self.protected = commands, cpus, gic, wait, protected
         self.current: Command | None = None
         self.echo = 0
         self.ticks = 0
@@ -68,6 +70,7 @@ class Monitor:
         self.vm.add_memory(0, RAM, ram)
         self.small = Memory(SMALL_BYTES)
         self.fresh = Memory(SMALL_BYTES)
+        self.kept = Memory(SMALL_BYTES, kept=True)
         self.large = Memory(max([1, *(c.times for c in commands if c.name == "fill-2m")]) * BLOCK, huge=True)
         for memory, step in ((self.small, PAGE), (self.large, BLOCK)):
             for at in range(0, memory.size, step):
@@ -75,12 +78,13 @@ class Monitor:
         self.vm.add_memory(SMALL_SLOT, SMALL, self.small)
         self.vm.add_memory(LARGE_SLOT, LARGE, self.large)
         self.vm.add_memory(FRESH_SLOT, FRESH, self.fresh)
+        self.vm.add_memory(KEPT_SLOT, KEPT, self.kept)
         controller = vgic.create(self.vm, gic)
         self.vcpus = [self.vm.create_vcpu(number) for number in range(cpus)]
         for vcpu in self.vcpus:
             vcpu.initialise(abi.FEATURE_PSCI_0_2, *([abi.FEATURE_POWER_OFF] if vcpu.number else []))
         vgic.initialise(controller)
-        self.vcpus[0].set(registers.PC, RAM)
+        self.vcpus[0].set(registers.PC, STUB if protected else RAM)
 
     def run(self) -> int:
         """Runs the guest to its end; how many commands failed."""
@@ -116,9 +120,10 @@ class Monitor:
         if access.is_write and register == ECHO:
             self.echo = access.data
         elif access.is_write and register == UNMAP:
-            first = access.data - FRESH
+            start, memory = (KEPT, self.kept) if access.data >= KEPT else (FRESH, self.fresh)
+            first = access.data - start
             for at in range(first, first + UNMAP_PAGES * PAGE, PAGE):
-                self.fresh.drop(at, PAGE)
+                memory.drop(at, PAGE)
         elif access.is_write and register == TICKS:
             self.ticks = access.data
         elif access.is_write and register == RESULT:
@@ -135,6 +140,8 @@ class Monitor:
             vcpu.answer(self.gic)
         elif not access.is_write and register == CPUS:
             vcpu.answer(self.cpus)
+        elif not access.is_write and register == PROTECTED:
+            vcpu.answer(self.protected)
         else:
             self._fail(f"the guest {'writes' if access.is_write else 'reads'} {access.size} bytes at {access.address:#x}")
 
@@ -171,16 +178,16 @@ def _pin(number: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`[--wait] IMAGE CPUS GIC KIND[+simd]xTIMES ..`; 0 where all commands passed."""
-    wait = arguments[0] == "--wait"
-    path, cpus, gic, *wanted = arguments[wait:]
+    """`[--wait] [--protected] IMAGE CPUS GIC KIND[+simd]xTIMES ..`; 0 where all commands passed."""
+    options = [word for word in arguments if word.startswith("--")]
+    path, cpus, gic, *wanted = arguments[len(options) :]
     commands = []
     for word in wanted:
         name, _, times = word.rpartition("x")
         commands.append(Command(name.removesuffix("+simd"), name.endswith("+simd"), int(times)))
     with open(path, "rb") as file:
         image = file.read()
-    failures = Monitor(image, commands, int(cpus), int(gic), wait).run()
+    failures = Monitor(image, commands, int(cpus), int(gic), wait="--wait" in options, protected="--protected" in options).run()
     print(f"bare guest: {failures} failures", flush=True)
     return 1 if failures else 0
 

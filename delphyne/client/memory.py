@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anonymous memory of the monitor that becomes a guest's RAM."""
+"""Memory of the monitor that becomes a guest's RAM."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 
 PAGE = 4096
 BLOCK = 2 << 20
 
 
 class Memory:
-    """`size` bytes, aligned to 2 MiB so that the host may map it by blocks; `huge` asks for transparent huge pages, or for none of them."""
+    """`size` bytes, aligned to 2 MiB so that the host may map it by blocks; `huge` asks for transparent huge pages, or for none of them. `kept` is
+    memory of a file that is nowhere else (memfd_create(2)), which has what this process drops; else it is anonymous."""
 
-    def __init__(self, size: int, huge: bool = False) -> None:
+    def __init__(self, size: int, huge: bool = False, *, kept: bool = False) -> None:
         self.size = size
-        self._mapping = mmap.mmap(-1, size + BLOCK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if kept:
+            file = os.memfd_create("guest")
+            os.ftruncate(file, size + BLOCK)
+            self._mapping = mmap.mmap(file, size + BLOCK)
+            os.close(file)
+        else:
+            self._mapping = mmap.mmap(-1, size + BLOCK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
         self._offset = -start % BLOCK
         self.address = start + self._offset
@@ -32,7 +40,7 @@ class Memory:
         return self._mapping[self._offset + at : self._offset + at + size]
 
     def drop(self, at: int, size: int) -> None:
-        """The pages are given back: the next access finds zeroes (madvise(2), MADV_DONTNEED)."""
+        """The pages are given back: the next access finds zeroes, or where they are kept the same again (madvise(2), MADV_DONTNEED)."""
         self._check(at, size)
         self._mapping.madvise(mmap.MADV_DONTNEED, self._offset + at, size)
 

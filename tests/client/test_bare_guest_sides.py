@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from delphyne.bench import kvm as bench
+from delphyne.bench import protected as protected_bench
 from delphyne.board import bare_guest as board
 from delphyne.board import host_python
 from delphyne.board.guest import device, gic, program
@@ -30,11 +31,12 @@ def test_everything_wrong_has_words() -> None:
 
 def test_registers_and_places_agree() -> None:
     assert device.BASE.raw == monitor.DEVICE
-    names = ("ECHO", "COMMAND", "RESULT", "UNMAP", "FAULT", "GIC_VERSION", "CPUS", "TICKS")
+    names = ("ECHO", "COMMAND", "RESULT", "UNMAP", "FAULT", "GIC_VERSION", "CPUS", "TICKS", "PROTECTED")
     assert [getattr(monitor, name) for name in names] == [int(getattr(device, name)) for name in names]
-    assert tuple(int(at.raw) for at in (program.SMALL, program.FRESH, program.LARGE)) == (monitor.SMALL, monitor.FRESH, monitor.LARGE)
+    places = (program.SMALL, program.FRESH, program.KEPT, program.LARGE)
+    assert tuple(int(at.raw) for at in places) == (monitor.SMALL, monitor.FRESH, monitor.KEPT, monitor.LARGE)
     assert int.from_bytes(monitor.PATTERN, "little") == program.PATTERN
-    assert monitor.UNMAP_PAGES == program.UNMAP_PAGES == bench.PARTS["refill-4k"]
+    assert {monitor.UNMAP_PAGES, int(program.UNMAP_PAGES)} == set(bench.PARTS.values())
     assert gic.DISTRIBUTOR.raw == vgic.DISTRIBUTOR
     assert gic.CPU_INTERFACE.raw == vgic.CPU_INTERFACE
     assert gic.REDISTRIBUTORS.raw == vgic.REDISTRIBUTORS
@@ -42,6 +44,7 @@ def test_registers_and_places_agree() -> None:
 
 def test_every_kind_that_is_measured_exists() -> None:
     assert set(bench.KINDS) <= set(monitor.KINDS)
+    assert set(protected_bench.KINDS) == set(monitor.KINDS) - {"nothing", *board.NOT_PROTECTED}
 
 
 def test_commands_are_words_for_the_guest() -> None:
@@ -56,6 +59,13 @@ def test_memory_is_aligned_for_blocks_and_bounded() -> None:
     assert made.read(memory.PAGE, 5) == b"word\0"
     made.drop(memory.PAGE, memory.PAGE)
     assert made.read(memory.PAGE, 4) == bytes(4)
+
+
+def test_kept_memory_comes_back_as_it_was() -> None:
+    made = memory.Memory(memory.PAGE, kept=True)
+    made.write(0, b"kept")
+    made.drop(0, memory.PAGE)
+    assert made.read(0, 4) == b"kept"
     with pytest.raises(ValueError, match="not inside"):
         made.read(3 * memory.PAGE - 1, 2)
 

@@ -31,6 +31,16 @@ def test_every_kind_of_exit(image: Path, guest: guest_build.Guest, plain: bool, 
     assert "WARNING: CPU" not in done.console, done.console[-20000:]
 
 
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_every_kind_of_exit_of_a_protected_guest(image: Path, guest: guest_build.Guest, kernel: str) -> None:
+    """What it wrote is there after its pages went to the host and came back."""
+    kinds = [kind for kind in KINDS if kind not in bare_guest.NOT_PROTECTED]
+    machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024)
+    passed, done = bare_guest.smoke(host.Host(kernel=kernel, machine=machine), image, guest, kinds, protected=True)
+    assert passed, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+    assert "WARNING: CPU" not in done.console, done.console[-20000:]
+
+
 @WAYS
 def test_the_log_of_instructions_agrees_with_the_counter(image: Path, guest: guest_build.Guest, plain: bool) -> None:
     """On one CPU that is never idle the virtual counter advances by one for sixteen instructions of any level; each reading loses less than one."""

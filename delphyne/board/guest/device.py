@@ -18,7 +18,7 @@ COMMAND: Final = u64(0x08)
 RESULT: Final = u64(0x10)
 """Ends a command: 0, or what was wrong."""
 UNMAP: Final = u64(0x18)
-"""The monitor drops the pages from this guest address on, UNMAP_PAGES of them one by one, from its own memory."""
+"""The monitor drops the pages from this guest address on, UNMAP_PAGES of them one by one, from its own memory; some of it comes back as it was."""
 FAULT: Final = u64(0x20)
 """Three words, one after the other: what the guest died of."""
 GIC_VERSION: Final = u64(0x28)
@@ -27,6 +27,8 @@ CPUS: Final = u64(0x30)
 """How many vCPUs there are."""
 TICKS: Final = u64(0x38)
 """Before RESULT: steps of the virtual counter between all marks of the command."""
+PROTECTED: Final = u64(0x40)
+"""1 where the guest is to be a protected one, whose memory is zero when it first touches it."""
 
 
 def read(register: u64) -> u64:

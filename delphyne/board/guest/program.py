@@ -3,7 +3,7 @@
 
 Each kind of exit is caused between two marks and checked outside of them. Memory to be touched for the first time lies at SMALL (mapped by 4 KiB
 pages) and at LARGE (by blocks of 2 MiB); the monitor sees to it that stage 2 has none of it when the command comes. What the monitor drops lies
-at FRESH. No lock: what both CPUs and the interrupt see is atomic.
+at FRESH, and at KEPT where it comes back with what it held. No lock: what both CPUs and the interrupt see is atomic.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
 
 SMALL: Final = Pa(u64(0x8000_0000))
 FRESH: Final = Pa(u64(0x8800_0000))
+KEPT: Final = Pa(u64(0x8C00_0000))
 LARGE: Final = Pa(u64(0xC000_0000))
 PAGE: Final = u64(4096)
 BLOCK: Final = u64(2 << 20)
@@ -29,6 +30,8 @@ PATTERN: Final = u64(0x5EED_0000_0000_0001)
 PSCI_VERSION: Final = u64(0x8400_0000)
 PSCI_SYSTEM_OFF: Final = u64(0x8400_0008)
 PSCI_CPU_ON: Final = u64(0xC400_0003)
+RELINQUISH: Final = u64(0xC600_0009)
+"""A protected guest's page is zero at its next touch (docs/guest-abi.md)."""
 PATIENCE: Final = u64(20)
 """Seconds of the virtual counter after which what was waited for counts as lost."""
 
@@ -56,6 +59,8 @@ class Kind(Enum8):
     REFILL_4K = 10
     NOTHING = 11
     DEBUG = 12
+    TAKE_4K = 13
+    BRING_4K = 14
 
 
 class Wrong(Enum8):
@@ -209,6 +214,10 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _touch(LARGE + BLOCK * number, simd, seed)
         case Kind.REFILL_4K:
             return _refill(FRESH + PAGE * UNMAP_PAGES * number, simd, seed)
+        case Kind.TAKE_4K:
+            return _take(KEPT + PAGE * UNMAP_PAGES * number, simd, seed)
+        case Kind.BRING_4K:
+            return _bring(KEPT + PAGE * UNMAP_PAGES * number, simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
         case Kind.DEBUG:
@@ -327,14 +336,20 @@ def _wfi(simd: bool, seed: u64) -> Wrong:
 
 
 def _touch(page: Pa, simd: bool, seed: u64) -> Wrong:
-    """The first access to memory that stage 2 does not map yet; the monitor has left PATTERN in its second word."""
+    """The first access to memory that stage 2 does not map yet; the monitor has left PATTERN in its second word, of which a protected guest sees
+    nothing. That one gives the page up, so that the next first touch of it is one."""
     start.mark_begin()
     mmio_write64(page, seed)
     right = _use(simd, seed)
     start.mark_end()
     if not right:
         return Wrong.SIMD
-    return Wrong.NOTHING if mmio_read64(page) == seed and mmio_read64(page + u64(8)) == PATTERN else Wrong.MEMORY
+    protected = device.read(device.PROTECTED) == 1
+    if mmio_read64(page) != seed or mmio_read64(page + u64(8)) != (u64(0) if protected else PATTERN):
+        return Wrong.MEMORY
+    if protected and start.hypercall(RELINQUISH, page.raw, u64(0), u64(0)) != 0:
+        return Wrong.ANSWER
+    return Wrong.NOTHING
 
 
 def _refill(first: Pa, simd: bool, seed: u64) -> Wrong:
@@ -356,3 +371,46 @@ def _refill(first: Pa, simd: bool, seed: u64) -> Wrong:
         if mmio_read64(page) != seed or mmio_read64(page + u64(8)) != 0:
             return Wrong.MEMORY
     return Wrong.NOTHING
+
+
+def _take(first: Pa, simd: bool, seed: u64) -> Wrong:
+    """The monitor takes UNMAP_PAGES mapped pages away, which is what is counted; they come back as they were."""
+    _fill(first, seed)
+    start.mark_begin()
+    device.write(device.UNMAP, first.raw)
+    right = _use(simd, seed)
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if _is_filled(first, seed) else Wrong.MEMORY
+
+
+def _bring(first: Pa, simd: bool, seed: u64) -> Wrong:
+    """UNMAP_PAGES pages that the monitor took away come back by a store to each, which is what is counted."""
+    _fill(first, seed)
+    device.write(device.UNMAP, first.raw)
+    right = True
+    start.mark_begin()
+    for number in u64.range(UNMAP_PAGES):
+        mmio_write64(first + PAGE * number, seed)
+        if not _use(simd, seed):
+            right = False
+    start.mark_end()
+    if not right:
+        return Wrong.SIMD
+    return Wrong.NOTHING if _is_filled(first, seed) else Wrong.MEMORY
+
+
+def _fill(first: Pa, seed: u64) -> None:
+    """The first two words of each page."""
+    for number in u64.range(UNMAP_PAGES):
+        mmio_write64(first + PAGE * number, seed)
+        mmio_write64(first + PAGE * number + u64(8), ~seed)
+
+
+def _is_filled(first: Pa, seed: u64) -> bool:
+    for number in u64.range(UNMAP_PAGES):
+        page = first + PAGE * number
+        if mmio_read64(page) != seed or mmio_read64(page + u64(8)) != ~seed:
+            return False
+    return True
