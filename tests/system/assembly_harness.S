@@ -97,6 +97,25 @@ el2_main:
         cmp     x0, x1
         verdict 'L
 
+        // lines of a range: whatever its length, the last one is the one that holds its last byte
+        mov     x20, #0                         // bytes
+        mov     x21, #0                         // how often it was wrong
+2:      adrp    x22, before
+        mov     x0, x22
+        add     x1, x22, x20
+        mov     x2, #64
+        bl      clean_lines
+        sub     x0, x0, x22
+        add     x1, x20, #63
+        and     x1, x1, #~63
+        cmp     x0, x1
+        cinc    x21, x21, ne
+        add     x20, x20, #33
+        cmp     x20, #2048
+        b.lo    2b
+        cmp     x21, #0
+        verdict 'C
+
         // Advanced SIMD, with EL2's own accesses trapped before and after
         mov     x1, #0x33ff
         bic     x1, x1, #(1 << 8)
