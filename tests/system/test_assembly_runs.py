@@ -15,7 +15,7 @@ from delphyne.compiler.back import layout
 pytestmark = pytest.mark.system
 
 HARNESS = Path(__file__).with_name("assembly_harness.S")
-ABSENT = ("el1_main", "el2_call", "el2_lower", "el2_secondary", "trap_report", "crash_report")
+ABSENT = ("el1_main", "el2_call", "el2_lower", "el2_secondary", "trap_report", "crash_report", "el2_farewell")
 """What Python would have: nothing here calls it."""
 
 
