@@ -40,7 +40,7 @@ from delphyne.el2.kvm import faults, seats
 from delphyne.el2.kvm.faults import Shown
 from delphyne.el2.kvm.names import Field
 from delphyne.el2.memory import blocks, frames
-from delphyne.lang import Ipa, Pa, u16, u64
+from delphyne.lang import Ipa, Order, Pa, u16, u64
 from delphyne.lang.machine import Access
 
 BASES = [0x4000_0000, 0x4000_0000, 0x4000_0000, 0x4020_0000, 0, 600 * GIGA]
@@ -204,7 +204,7 @@ class Guests(RuleBasedStateMachine):
     def is_seated(self, cpu: int) -> bool:
         """A VM that was forgotten for another one is found again at its next run."""
         seat = seats.SEATS.of(cpu)
-        return bool(vcpus.claim_word(seat.index) == seat.word)
+        return bool(vcpus.CLAIMS[seat.index].load(Order.ACQUIRE) == seat.word)
 
     @precondition(lambda self: self.sitting)
     @rule(data=st.data(), ipa=IPAS, access=ACCESSES, on_walk=st.booleans(), completes=st.booleans())
