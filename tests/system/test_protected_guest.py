@@ -88,7 +88,7 @@ def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host
 def test_what_run_shows() -> None:
     """Without a terminal: what the host finds of a guest's secret, and that swap keeps it whole; then guest and host report."""
     command = [sys.executable, "-m", "delphyne.cli", "run", "--protected", "--guest-memory", "128", "--guest-smp", "1"]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500, check=False)
     console = done.stdout.replace("\r", "")
     said = f"\n--- console ---\n{console}\n{done.stderr}"
     assert done.returncode == 0, said
