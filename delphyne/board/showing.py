@@ -12,7 +12,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
-from delphyne.board import vmm
+from delphyne.board import host_python, vmm
 from delphyne.board.guestimage import HOLDS, SECRET_WORD, WHOLE
 from delphyne.board.qemu import VIRT_IMAGE_BASE
 from delphyne.board.vmm import Guest
@@ -20,24 +20,13 @@ from delphyne.board.vmm import Guest
 CONSOLE_LOG = "/tmp/guest.console"
 CONSOLE_PORT = vmm.CONSOLE_PORT
 GROUPS = "/sys/fs/cgroup"
-KERNEL_PAGE = ((VIRT_IMAGE_BASE - 0x4000_0000) + (3 << 20)) // 4096
-"""From the start of a guest's RAM: 1 MiB into its kernel."""
+KERNEL_OFFSET = (VIRT_IMAGE_BASE - 0x4000_0000) + (3 << 20)
+"""Bytes from the start of a guest's RAM: 1 MiB into its kernel."""
 TEXT = "this is a secret of the guest's, line"
 
 LOOK = f"""#!/bin/sh
 # look: counts the guest's text in all memory of its QEMU that can be written, as root sees it
-pid=$(cat /tmp/guest.pid)
-hits=0 pages=0 most=0
-grep -E '^[0-9a-f]+-[0-9a-f]+ rw' /proc/$pid/maps | cut -d' ' -f1 > /tmp/ranges
-while IFS=- read -r first last; do
-    first=$((0x$first / 4096)) count=$((0x$last / 4096 - first))
-    n=$(dd if=/proc/$pid/mem bs=4096 skip=$first count=$count 2>/dev/null | grep -a -c "{TEXT}")
-    hits=$((hits + n)) pages=$((pages + count))
-    if [ $count -gt $most ]; then most=$count place=$first; fi
-done < /tmp/ranges
-echo "The host's root looked through $((pages / 256)) MiB of the guest's QEMU: $hits lines of the secret."
-echo "Where the guest's kernel lies the host sees:"
-dd if=/proc/$pid/mem bs=4096 skip=$((place + {KERNEL_PAGE})) count=1 2>/dev/null | hexdump -C | head -n 3
+{host_python.command("look", "$(cat /tmp/guest.pid)", shlex.quote(TEXT), hex(KERNEL_OFFSET))}
 """
 
 PUSH = f"""#!/bin/sh
@@ -49,7 +38,7 @@ echo "The host pushed $(($(sed -n 's/^pswpout //p' /proc/vmstat) - before)) page
 
 
 def programs(guest: Guest, *, terminal: bool) -> tuple[tuple[str, bytes], ...]:
-    """The host's programs `guest`, `look` and `push` for this protected guest, whose image was made with `shown`."""
+    """The host's programs `guest`, `look` (with Debian's Python) and `push` for this protected guest, whose image was made with `shown`."""
     line = vmm.command(guest, disk_file="/tmp/disk", console="chardev:console")
     socket = f"socket,id=console,host=127.0.0.1,port={CONSOLE_PORT},telnet=on,server=on,wait=off,logfile={CONSOLE_LOG}"
     ending = _AT_A_TERMINAL if terminal else _ALONE
@@ -80,7 +69,7 @@ if ! {{ pid=$(cat /tmp/guest.pid 2>/dev/null) && kill -0 "$pid" 2>/dev/null; }};
     echo "{WHOLE}"
 fi
 {ending}"""
-    return (("bin/guest", start.encode()), ("bin/look", LOOK.encode()), ("bin/push", PUSH.encode()))
+    return (("bin/guest", start.encode()), ("bin/look", LOOK.encode()), ("bin/push", PUSH.encode()), *host_python.files())
 
 
 _AT_A_TERMINAL = f"""echo 'This is its console. Ctrl-] and then e leaves it for the shell of the host; `look` and `push` are there.'
