@@ -58,6 +58,20 @@ def _works(guest: RunningGuest) -> None:
     assert guest.shell.trouble() == []
 
 
+def _boot_on_the_move(host: HostSession, shape: Guest) -> RunningGuest:
+    """Boot a guest whose threads the host moves from one CPU to the other all the time: it becomes protected on one while the other knows it as an
+    ordinary guest, or as one that is being measured."""
+    guest = host.start_guest(replace(shape, arguments=f"quiet {shape.arguments}".strip()))
+    host.run(
+        "rm -f /tmp/arrived; { pid=$(cat /tmp/guest0.pid); until [ -e /tmp/arrived ]; do for mask in 1 2; do"
+        " for thread in /proc/$pid/task/*; do taskset -p $mask ${thread##*/}; done; usleep 20000; done; done;"
+        " for thread in /proc/$pid/task/*; do taskset -p 3 ${thread##*/}; done; } >/dev/null 2>&1 &"
+    )
+    guest.boot()
+    host.run("touch /tmp/arrived; wait")
+    return guest
+
+
 @pytest.mark.parametrize(("kernel", "host_kernel"), [("6.1", "6.1"), ("6.12", "6.12")])
 def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host_kernel: str) -> None:
     shape = protected(kernel)
@@ -65,7 +79,7 @@ def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host
         Host(kernel=host_kernel, machine=machine(), files=host_python.files()), image, kernels=(kernel,), protected=(shape,)
     ) as host:
         prepare(host)
-        guest = host.boot_guest(shape)
+        guest = _boot_on_the_move(host, shape)
         guest.run(f"echo {SECRET[:9]}{SECRET[9:]} > /tmp/secret")
         host.run(f"echo $$ > {GROUPS}/cgroup.procs")
         _works(guest)

@@ -3,7 +3,7 @@
 
 A vCPU is remembered from its first run until its place is needed. Its frames are pinned as long, so that running it again needs no look at any of
 them. A processor that runs it claims it by one exchange of its word in CLAIMS, without a lock: the word holds the generation of the slot, so that
-a claim fails once the slot was given to another.
+a claim fails once the slot was given to another, or once the vCPU became or ceased to be one of a protected guest (`renew`).
 
 Lock: GUESTS_LOCK (24) for the slots; `frames.LOCK` as well where frames are pinned or let go. CLAIMS are atomic; a slot is emptied only by who
 has exchanged its word from idle to EMPTY.
@@ -91,6 +91,14 @@ def claim(index: u64, word: u64, runner: u64) -> bool:
     return CLAIMS[index].compare_exchange(word, word | (runner + 1), Order.ACQUIRE) == word
 
 
+def renew(index: u64, runner: u64) -> u64:
+    """What any CPU has known of this vCPU holds no more, as if the slot had been given to another. CPU `runner` has it claimed, and goes on. The word
+    with which it can be claimed from now on."""
+    word = claim_word(index) + GENERATION
+    CLAIMS[index].store(word | (runner + 1), Order.RELEASE)
+    return word
+
+
 def release(index: u64, word: u64) -> None:
     """It runs no more."""
     CLAIMS[index].store(word, Order.RELEASE)
@@ -116,7 +124,7 @@ def create(index: u64, address: u64, at: Pa, size: u64, vm: u64) -> None | Err:
     vms.VMS.slots[vm].seats += 1
     VCPUS.hints[_hint_of(address)] = index
     touch(index)
-    CLAIMS[index].store(((CLAIMS[index].load(Order.RELAXED) >> 16) + 1) << 16, Order.RELEASE)
+    CLAIMS[index].store(claim_word(index) + GENERATION, Order.RELEASE)
     return None
 
 

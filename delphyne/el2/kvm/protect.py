@@ -19,7 +19,7 @@ from delphyne.el2.arch.pagetable import PAGE_SIZE, level_size
 from delphyne.el2.arch.world import Places, answer_fault, answer_word, asked_word
 from delphyne.el2.guest import abi, ending, guards, lent, manifest, measurement, private, processors, registers, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
-from delphyne.el2.kvm import guest_random, host_tables, stage
+from delphyne.el2.kvm import guest_random, host_tables, seats, stage
 from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_IRQ, EXIT_TRAP, GUEST_GOES_ON
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import frames, graveyard, shadow
@@ -109,6 +109,7 @@ def _begin(seat: Seat, places: Places, address: u64) -> u64 | Err:
         begun = _begin_held(seat, places, Ipa(address))
         if not isinstance(begun, Err):
             engine.expand(GUARDS.slots[begun].key, material[:])
+            seats.renew(seat)
             seat.guard = begun + 1
             seat.identity = GUARDS.slots[begun].identity
             seat.prefill = u64(0)
@@ -174,6 +175,7 @@ def _measure(seat: Seat, places: Places) -> u64 | Err:
             lent.drop_all(index)
             if not ending.end_some(index):
                 return Err.BUSY
+            seats.renew(seat)
             seat.guard = u64(0)
             return Err.INTEGRITY
         for _ in u64.range(PAGES):
@@ -258,6 +260,7 @@ def _commit(seat: Seat, places: Places) -> u64:
 @cold
 def enter(seat: Seat, places: Places) -> u64:
     """After the run that ended in COMMIT: the next one is the guest's first. What the host has of the guest's registers is cleared."""
+    seats.renew(seat)
     seat.own = registers.base_of(seat.processor)
     stage.clear(seat, places)
     return EXIT_IRQ

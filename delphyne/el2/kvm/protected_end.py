@@ -11,7 +11,7 @@ from delphyne.el2.arch.exception import Esr, ExceptionClass
 from delphyne.el2.arch.world import Places, answer_word
 from delphyne.el2.guest import ending, guards, registers, vcpus
 from delphyne.el2.guest.registers import Expects
-from delphyne.el2.kvm import stage
+from delphyne.el2.kvm import seats, stage
 from delphyne.el2.kvm.exit_codes import EXIT_IRQ, EXIT_TRAP
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import frames
@@ -38,6 +38,7 @@ def go_on(seat: Seat, places: Places) -> u64:
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         if not vcpus.forget_others(seat.vm, seat.index) or not ending.end_some(seat.guard - 1):
             return EXIT_IRQ
+    seats.renew(seat)
     seat.guard = u64(0)
     seat.own = Pa(u64(0))
     stage.show_nothing(seat, places, Esr(ec=ExceptionClass.HVC64.raw, il=True))

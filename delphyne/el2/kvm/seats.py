@@ -132,6 +132,12 @@ def stand_up(seat: Seat) -> None:
     seat.word = vcpus.EMPTY
 
 
+def renew(seat: Seat) -> None:
+    """The seat's vCPU, which this CPU runs, has become one of a protected guest, or ceased to be one: what other CPUs remember of it is no more
+    to be run by."""
+    seat.word = vcpus.renew(seat.index, CPUS.mine().index)
+
+
 @cold
 def end_next() -> bool:
     """The host's kernel is another one by now, and this CPU the only one that is on: ends one of the VMs that the former had. True where none is
