@@ -99,6 +99,12 @@ def absent_of(found: Walk) -> Absent:
     return Absent.of(found.descriptor.raw) if found.level == LAST_LEVEL and not found.descriptor.valid else Absent()
 
 
+@holds(GUESTS_LOCK)
+def is_clean(absent: Absent) -> bool:
+    """Whether a page that is EXPORTED or HELD is one that the guest may not write."""
+    return records.RECORDS[absent.content].terms.clean if absent.fate is Fate.EXPORTED else not absent.write
+
+
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)

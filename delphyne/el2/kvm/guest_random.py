@@ -39,8 +39,8 @@ def describe(seat: Seat, function: u64) -> u64:
 
 
 def serve(seat: Seat, wide: bool) -> None:
-    """TRNG_RND: x1 bits, in x3, x2 and x1, the least significant in x3."""
-    wanted = registers.general(seat.own, u64(1))
+    """TRNG_RND: x1 bits (w1 in the call of 32 bits), in x3, x2 and x1, the least significant in x3."""
+    wanted = registers.general(seat.own, u64(1)) & (u64.MAX if wide else u64(0xFFFF_FFFF))
     width = u64(64) if wide else u64(32)
     if wanted == 0 or wanted > (MOST_BITS_64 if wide else MOST_BITS_32):
         registers.put_general(seat.own, u64(0), TRNG_INVALID)

@@ -170,9 +170,10 @@ def _do_held(index: u64, page: Ipa, function: u64) -> protected_faults.Answer:
     if function == abi.RELINQUISH:
         private.give_up(index, page)
         return protected_faults.Answer(Outcome.DONE, u8(0))
-    fate = private.absent_of(private.find(index, page)).fate
-    absent = private.leaf_of(private.find(index, page)) is None
-    if function == abi.MEM_SHARE and absent and (fate is Fate.EXPORTED or fate is Fate.HELD):
+    absent = private.absent_of(private.find(index, page))
+    if function == abi.MEM_SHARE and (absent.fate is Fate.EXPORTED or absent.fate is Fate.HELD):
+        if private.is_clean(absent):
+            return protected_faults.Answer(Outcome.REFUSED, u8(0))
         brought = protected_faults.bring(index, page, Access.WRITE)
         if brought.outcome is not Outcome.DONE:
             return brought
