@@ -21,6 +21,9 @@ LIES = f"{VCPUS}::test_false_answers_are_the_guests_trouble_alone"
 STRANGERS = f"{VCPUS}::test_a_vcpu_that_nobody_turned_on_does_not_run"
 ANSWERS = "tests/kvm/test_protected_answers.py"
 PAGES = "tests/guest/test_private_pages.py"
+CALLS = "tests/guest/test_guest_calls.py"
+FRAMES = "tests/guest/test_hostile_frames.py"
+PINNED = "tests/kvm/test_pinned_frames.py"
 TOUCHES = f"{PROTECTED}::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
 DEBUGGER = f"{PROTECTED}::test_the_debugger_sees_and_sets_nothing"
 CHANGED = f"{PROTECTED}::test_an_image_that_was_changed_is_no_protected_guest"
@@ -89,7 +92,19 @@ _NOW = (
         Verdict.REFUSED,
     ),
     Attack("H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs", (ONCE, STORM), Verdict.IN_PART),
-    Attack("H16", "empty pools: more VMs, vCPUs and tables than there are", (ONCE,), Verdict.IN_PART),
+    Attack(
+        "H16", "empty pools: more VMs, vCPUs, tables, records, protected guests and CPUs than there are",
+        (
+            ONCE, f"{PAGES}::test_what_is_lacking_is_said_before_anything_is_done", f"{FRAMES}::test_more_guests_and_cpus_than_there_are_places_for",
+            f"{FRAMES}::test_a_move_that_found_no_table_succeeds_when_there_is_one",
+            f"{FRAMES}::test_a_page_without_a_record_is_admitted_when_another_is_given_up",
+        ),
+        Verdict.REFUSED,
+    ),
+    Attack(
+        "H17", "each step that can fail fails, in each move of a page", (f"{FRAMES}::test_a_step_that_fails_leaves_nothing_half_done",),
+        Verdict.IN_PART,
+    ),
     Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM, ENTRIES), Verdict.IN_PART),
     Attack(
         "H35", "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1, a vCPU's HCR, MDCR, HCRX, VTCR",
@@ -100,8 +115,49 @@ _NOW = (
         Verdict.IN_PART,
     ),
     Attack(
-        "H8", "one frame at two addresses or in two VMs; a live address given another frame", (f"{PAGES}::test_a_frame_has_one_owner_at_a_time",),
+        "H8", "one frame at two addresses or in two VMs; a live address given another frame; a page of an ordinary guest given to a protected one",
+        (
+            f"{PAGES}::test_a_frame_has_one_owner_at_a_time", f"{PAGES}::test_an_ordinary_guest_loses_what_a_protected_one_gets",
+            f"{FRAMES}::test_a_live_address_keeps_its_frame_whatever_the_host_maps_there",
+            f"{FRAMES}::test_a_frame_that_is_the_guests_already_is_not_given_twice", f"{FRAMES}::test_no_other_vm_gets_a_guests_frame",
+        ),
+        Verdict.REFUSED,
+    ),
+    Attack(
+        "H9", "a page changed between check and use: while it is given, imported, or read as a manifest",
+        (
+            f"{FRAMES}::test_what_a_host_writes_while_it_gives_a_frame_is_verified_or_comes_too_late",
+            f"{FRAMES}::test_a_manifest_is_copied_once_and_the_copy_is_what_counts",
+        ),
+        Verdict.REFUSED,
+    ),
+    Attack(
+        "H21", "a failed import tried again with the same data", (f"{FRAMES}::test_an_import_that_failed_fails_again",), Verdict.REFUSED,
+    ),
+    Attack(
+        "H31", "old cache lines of a frame that changed owner, in both directions (in the simulated machine: an emulated one has no caches)",
+        (
+            f"{FRAMES}::test_no_line_of_the_former_owner_is_left_in_either_direction",
+            f"{FRAMES}::test_instructions_of_a_page_that_came_back_are_the_decrypted_ones", f"{PAGES}::test_a_seeded_fault_is_caught",
+        ),
         Verdict.IN_PART,
+    ),
+    Attack(
+        "H32", "read-only host leaves offered; memory without a slot; memory answered as a device, a device backed by memory",
+        (
+            f"{FRAMES}::test_a_leaf_that_may_not_be_written_gives_no_frame",
+            f"{FRAMES}::test_memory_whose_slot_the_host_removed_is_asked_for_again_and_again",
+            f"{FRAMES}::test_a_device_that_is_backed_by_a_frame_stays_a_device",
+            f"{ANSWERS}::test_after_an_interrupt_or_a_fault_the_host_gives_nothing",
+        ),
+        Verdict.REFUSED,
+    ),
+    Attack(
+        "H33", "frames that EL2 will write to given to a protected guest: a vCPU's structure, list registers, SVE registers, its VM's",
+        (
+            f"{PINNED}::test_no_frame_that_el2_writes_for_a_vcpu_can_be_given_away", f"{PINNED}::test_a_vcpu_whose_frames_are_a_guests_does_not_run",
+        ),
+        Verdict.REFUSED,
     ),
     Attack("H14", "a private page touched in every way a host can", (TOUCHES, SWAPPED), Verdict.IN_PART),
     Attack("H15", "frames not zeroed after every kind of end", (f"{PAGES}::test_the_end_gives_everything_back_zeroed", CHANGED), Verdict.IN_PART),
@@ -117,6 +173,16 @@ _NOW = (
     Attack("H26", "a second vCPU started without the guest", (STRANGERS, ANSWERS), Verdict.IN_PART),
     Attack("H27", "the virtual counter moved back", ("tests/guest/test_guest_time.py",), Verdict.IN_PART),
     Attack("H29", "debug, single step, counters and trace of a guest", (DEBUGGER,), Verdict.IN_PART),
+    Attack("G1", "guest calls with every kind of argument, from two vCPUs at once", (CALLS,), Verdict.IN_PART),
+    Attack(
+        "G3", "share and unshare against a writing host, twice, of a page of the manifest, of 64 GiB",
+        (
+            f"{CALLS}::test_what_a_host_writes_while_a_page_is_unshared_is_there_or_never_was",
+            f"{CALLS}::test_a_page_in_each_state_is_shared_and_unshared_once_or_refused",
+            f"{CALLS}::test_64_gib_are_shared_piece_by_piece_until_tables_are_gone",
+        ),
+        Verdict.REFUSED,
+    ),
     Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", CHANGED), Verdict.IN_PART),
     Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM), Verdict.IN_PART),
     Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE,), Verdict.IN_PART),
@@ -124,18 +190,10 @@ _NOW = (
 )
 
 _LATER = {
-    "H9": "a page changed between check and use",
-    "H17": "failures at each step of each operation",
-    "H21": "a failed import tried again",
     "H22": "export while a vCPU writes",
     "H30": "DMA to private pages (expected to succeed without an SMMU); GIC tables that name EL2's or private frames",
-    "H31": "old cache lines of a frame that changed owner",
-    "H32": "read-only host leaves offered; MMIO and memory exchanged",
-    "H33": "frames that EL2 will write to given to a protected guest",
     "H34": "flush calls that name nothing gone: no storm of exports",
     "G0": "reboot, power-off and kexec from inside; ballooning and steal time",
-    "G1": "guest calls with bad arguments, from two vCPUs at once",
-    "G3": "share and unshare against a writing host",
     "K1": "example keys outside a development machine",
     "K2": "key blobs altered, rolled back or moved",
     "K3": "signature checks that fail",
