@@ -27,7 +27,7 @@ WINDOWS = (
     Window(monitor.KEPT, monitor.SMALL_BYTES, RAM),
     Window(monitor.LARGE, LARGE_BYTES, RAM),
 )
-TREE = monitor.STUB - PAGE
+TREE = monitor.TREE
 
 
 def image(guest: bytes) -> bytes:

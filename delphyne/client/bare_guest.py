@@ -29,13 +29,17 @@ KINDS = {
     "debug": 12, "take-4k": 13, "bring-4k": 14,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
+ATTACKS = {"calls": 15}
+"""The same of what a protected guest does against the hypervisor, which is no kind of exit."""
 WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
 )
 """In words, what the guest says as a number (Wrong in board/guest/program.py)."""
 SMALL_SLOT, LARGE_SLOT, FRESH_SLOT, KEPT_SLOT = 1, 2, 3, 4
 READY = "bare guest: ready"
-"""Said, where wanted, before the first command; the monitor then waits for a line."""
+"""Said, where wanted, before the first command; the monitor then waits for a line. Behind it stand the physical addresses of two pages of the guest's
+RAM: of its code, at CODE, and of what a protected guest never reads, at TREE; and where the first is to this process."""
+CODE, TREE = RAM + PAGE, STUB - PAGE
 
 
 class Command:
@@ -47,7 +51,7 @@ class Command:
     @property
     def word(self) -> int:
         """As the guest reads it."""
-        return KINDS[self.name] | self.simd << 8 | self.times << 16
+        return (KINDS | ATTACKS)[self.name] | self.simd << 8 | self.times << 16
 
     def __str__(self) -> str:
         return f"{self.name}{' with SIMD' if self.simd else ''} x {self.times}"
@@ -65,9 +69,9 @@ class Monitor:
         self.faults: list[int] = []
         kvm = Kvm()
         self.vm: Vm = kvm.create_vm()
-        ram = Memory(RAM_BYTES)
-        ram.write(0, image)
-        self.vm.add_memory(0, RAM, ram)
+        self.ram = Memory(RAM_BYTES)
+        self.ram.write(0, image)
+        self.vm.add_memory(0, RAM, self.ram)
         self.small = Memory(SMALL_BYTES)
         self.fresh = Memory(SMALL_BYTES)
         self.kept = Memory(SMALL_BYTES, kept=True)
@@ -147,7 +151,8 @@ class Monitor:
 
     def _next(self) -> int:
         if self.wait:
-            print(READY, flush=True)
+            code, tree = self.ram.frame(CODE - RAM), self.ram.frame(TREE - RAM)
+            print(f"{READY} {code:x} {tree:x} {self.ram.address + CODE - RAM:x}", flush=True)
             os.read(0, 1)
             self.wait = False
         if not self.commands:

@@ -19,7 +19,7 @@ from delphyne.client import memory, vgic
 
 
 def test_kinds_have_the_guests_numbers() -> None:
-    assert {name.replace("-", "_").upper(): number for name, number in monitor.KINDS.items()} | {"NONE": 0} == {
+    assert {name.replace("-", "_").upper(): number for name, number in (monitor.KINDS | monitor.ATTACKS).items()} | {"NONE": 0} == {
         kind.name: int(kind.raw) for kind in program.Kind
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.board.guest import device, gic, start
+from delphyne.board.guest import calls, device, gic, start
 from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
@@ -41,6 +41,8 @@ ONLINE: Final = AtomicU64()
 """CPUs that run, but for CPU 0."""
 AWAKE: Final = AtomicU64()
 """Whether the other CPUs wait for an IPI running (1) or asleep (0)."""
+STORMS: Final = AtomicU64()
+"""Rounds of hostile calls that CPU 1 is to make; 0 once it has."""
 
 
 class Kind(Enum8):
@@ -61,6 +63,8 @@ class Kind(Enum8):
     DEBUG = 12
     TAKE_4K = 13
     BRING_4K = 14
+    CALLS = 15
+    """No exit: calls of a hostile guest, by CPUs 0 and 1."""
 
 
 class Wrong(Enum8):
@@ -102,6 +106,10 @@ def guest_other_main(cpu: u64) -> Never:
     start.unmask_interrupts()
     ONLINE.add(u64(1), Order.RELEASE)
     while True:
+        if cpu == 1 and STORMS.load(Order.ACQUIRE) != 0:
+            for seed in u64.range(STORMS.load(Order.ACQUIRE)):
+                calls.storm(cpu, seed)
+            STORMS.store(u64(0), Order.RELEASE)
         if AWAKE.load(Order.ACQUIRE) == 0:
             start.wait_for_interrupt()
         start.relax()
@@ -159,9 +167,10 @@ def _obey(command: u64) -> Wrong:
     if kind is None:
         return Wrong.UNKNOWN
     simd = command >> 8 & 1 == 1
-    if kind is Kind.IPI and not _wake_other():
+    if (kind is Kind.IPI or kind is Kind.CALLS) and not _wake_other():
         return Wrong.LOST
-    wrong = _repeat(kind, command >> 16 & 0xFFFF, simd)
+    times = command >> 16 & 0xFFFF
+    wrong = _storm(times) if kind is Kind.CALLS else _repeat(kind, times, simd)
     AWAKE.store(u64(0), Order.RELEASE)
     return wrong
 
@@ -172,6 +181,22 @@ def _wake_other() -> bool:
     expected = INTERRUPTS.load(Order.ACQUIRE) + 1
     gic.send_ipi(u64(1))
     return _reached(INTERRUPTS, expected)
+
+
+def _storm(times: u64) -> Wrong:
+    """Both CPUs make hostile calls, and afterwards the guest has what it had."""
+    _fill(KEPT, PATTERN)
+    calls.prepare()
+    STORMS.store(times, Order.RELEASE)
+    for seed in u64.range(times):
+        calls.storm(u64(0), seed)
+    if not _reached(STORMS, u64(0)):
+        return Wrong.LOST
+    calls.settle()
+    wrong = calls.WRONG.load(Order.ACQUIRE)
+    if wrong != 0:
+        _die(wrong, calls.ANSWER.load(Order.ACQUIRE), u64(0))
+    return Wrong.NOTHING if _is_filled(KEPT, PATTERN) else Wrong.MEMORY
 
 
 def _repeat(kind: Kind, times: u64, simd: bool) -> Wrong:
@@ -222,7 +247,7 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _nothing(simd, seed)
         case Kind.DEBUG:
             return _debug(simd, seed)
-        case Kind.NONE:
+        case Kind.NONE | Kind.CALLS:
             return Wrong.UNKNOWN
 
 
