@@ -16,6 +16,8 @@
  *   start MPIDR TARGET   start an offline CPU at code of ours, which looks where it is and loads from TARGET
  *   lose MPIDR ENTRY     start an offline CPU at ENTRY, without hope to see it again
  *   suspend              CPU_SUSPEND and SYSTEM_SUSPEND with a resume address of ours
+ *   dma-read PAGE        a device reads the page, and shows what it read (a QEMU with -device vmcoreinfo)
+ *   dma-write PAGE       the same device writes four bytes at the start of the page
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
  * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. CPUs with LPA2 in use
@@ -52,6 +54,19 @@
 #define CPU_SUSPEND	0xc4000001UL
 #define SYSTEM_SUSPEND	0xc400000eUL
 #define KVM_CALLS	0xc6000000UL
+
+/* QEMU's firmware configuration, a device with DMA of its own (docs/specs/fw_cfg of QEMU): on the virt machine it lies here */
+#define FIRMWARE	0x09020000UL
+#define FIRMWARE_DMA	16
+#define SIGNATURE	0U			/* the item that holds "QEMU" */
+#define DIRECTORY	0x19U
+#define ITEMS_LIMIT	128
+#define SCRATCH		"etc/vmcoreinfo"	/* an item that may be written */
+#define SCRATCH_BYTES	16
+#define DMA_ERROR	1U
+#define DMA_READ	2U			/* of the item, into memory */
+#define DMA_SELECT	8U
+#define DMA_WRITE	16U
 
 /* esr 0: it was done. */
 struct outcome {
@@ -176,7 +191,7 @@ struct map {
 
 static DEFINE_PER_CPU(struct map, maps);
 static DEFINE_MUTEX(one_at_a_time);
-static char said[16384];
+static char said[1 << 16];
 static size_t said_length;
 
 #define say(format, ...) \
@@ -562,6 +577,87 @@ static void suspend(u64 target)
 	}
 }
 
+/* As the device reads them, big-endian. */
+struct transfer {
+	__be32 control, bytes;
+	__be64 at;
+};
+
+struct item {
+	__be32 bytes;
+	__be16 number, reserved;
+	char name[56];
+};
+
+/* A page of the host's own, in which all of the host's side of a transfer lies. */
+struct firmware {
+	struct transfer transfer;
+	__be32 items;
+	struct item item;
+	u8 scratch[SCRATCH_BYTES];
+};
+
+static bool transfer(void __iomem *device, struct firmware *own, u32 control, u64 at, u32 bytes)
+{
+	own->transfer = (struct transfer){ cpu_to_be32(control), cpu_to_be32(bytes), cpu_to_be64(at) };
+	wmb();
+	__raw_writeq((__force u64)cpu_to_be64(virt_to_phys(&own->transfer)), device + FIRMWARE_DMA);
+	while (be32_to_cpu(READ_ONCE(own->transfer.control)) & ~DMA_ERROR)
+		cpu_relax();
+	rmb();
+	return !READ_ONCE(own->transfer.control);
+}
+
+/* The number of SCRATCH with DMA_SELECT, as a transfer's control has it; 0 where this machine has none. */
+static u32 find_scratch(void __iomem *device, struct firmware *own)
+{
+	u32 i, items;
+
+	if (!transfer(device, own, DIRECTORY << 16 | DMA_SELECT | DMA_READ, virt_to_phys(&own->items), sizeof(own->items)))
+		return 0;
+	items = min_t(u32, be32_to_cpu(own->items), ITEMS_LIMIT);
+	for (i = 0; i < items; i++) {
+		if (!transfer(device, own, DMA_READ, virt_to_phys(&own->item), sizeof(own->item)))
+			return 0;
+		if (!strncmp(own->item.name, SCRATCH, sizeof(own->item.name)) && be32_to_cpu(own->item.bytes) == SCRATCH_BYTES)
+			return (u32)be16_to_cpu(own->item.number) << 16 | DMA_SELECT;
+	}
+	return 0;
+}
+
+static void read_by_device(u64 page)
+{
+	struct firmware *own = (struct firmware *)get_zeroed_page(GFP_KERNEL);
+	void __iomem *device = ioremap(FIRMWARE, FIRMWARE_DMA + 8);
+	u32 scratch = own && device ? find_scratch(device, own) : 0;
+	u64 at;
+
+	if (!scratch)
+		say("dma-read %llx: no device for it", page);
+	for (at = 0; scratch && at < PAGE_SIZE; at += SCRATCH_BYTES) {
+		memset(own->scratch, 0, SCRATCH_BYTES);
+		if (!transfer(device, own, scratch | DMA_WRITE, page + at, SCRATCH_BYTES) ||
+		    !transfer(device, own, scratch | DMA_READ, virt_to_phys(own->scratch), SCRATCH_BYTES))
+			break;
+		say("dma %llx: %*phN", page + at, SCRATCH_BYTES, own->scratch);
+	}
+	if (device)
+		iounmap(device);
+	free_page((unsigned long)own);
+}
+
+static void write_by_device(u64 page)
+{
+	struct firmware *own = (struct firmware *)get_zeroed_page(GFP_KERNEL);
+	void __iomem *device = ioremap(FIRMWARE, FIRMWARE_DMA + 8);
+
+	if (own && device)
+		say("dma-write %llx: %s", page, transfer(device, own, SIGNATURE << 16 | DMA_SELECT | DMA_READ, page, 4) ? "done" : "refused");
+	if (device)
+		iounmap(device);
+	free_page((unsigned long)own);
+}
+
 static int command(char *line)
 {
 	u64 x[8] = {};
@@ -591,6 +687,10 @@ static int command(char *line)
 		call(true, y);
 	} else if (!strcmp(name, "suspend"))
 		suspend(x[0]);
+	else if (!strcmp(name, "dma-read"))
+		read_by_device(x[0]);
+	else if (!strcmp(name, "dma-write"))
+		write_by_device(x[0]);
 	else {
 		for (way = 0; way < ARRAY_SIZE(ways) && strcmp(name, ways[way].name); way++)
 			;

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-from calling_guest import DEVICE, DRAWN, STATES, Caller, a_caller, differences, page_of, picture
+from calling_guest import DEVICE, DRAWN, STATES, TABLES_AT, Caller, a_caller, differences, page_of, picture
 from private_world import FIRST, HOST_AT, IPA, ORDINARY, PAGE, SECOND, WRITE, World, a_world
 
 from delphyne.el2.arch.err import Err
@@ -84,6 +84,17 @@ def test_a_frame_that_is_the_guests_already_is_not_given_twice(caller: Caller, s
     assert caller.fate(page_of(state)) == state.upper()
     assert abort(caller, NEW) == int(EXIT_ILLEGAL)
     caller.world.check()
+
+
+def test_a_table_of_the_hosts_that_was_given_away_leads_nowhere(caller: Caller) -> None:
+    """H8: the host's own stage-2 table of the guest becomes one of the guest's pages, which then names frames as it likes."""
+    caller.host_maps(NEW, A)
+    assert caller.world.admit(FIRST, IPA + 61 * PAGE, TABLES_AT + 3 * PAGE) is None
+    caller.world.put(FIRST, IPA + 61 * PAGE, (B | 1 << 10 | 0b1111 << 2 | 3 << 8 | 3 << 6 | 3).to_bytes(8, "little") * 512)
+    before = picture(caller.world)
+    assert bring(caller, NEW) is Outcome.SHOWN
+    assert differences(before, picture(caller.world)) == []
+    assert {caller.world.entry(frame).state for frame in (A, B)} == {State.HOST}
 
 
 @pytest.mark.parametrize("state", ["private", "shared", "clean", "held"])
