@@ -417,14 +417,15 @@ def attack(
     """Attack EL2 from a hostile host, line by line of the catalogue."""
     from delphyne.board import attacks
 
-    rows = [attack.as_json() for attack in attacks.CATALOGUE]
+    cases = attacks.count_cases(ROOT)
+    rows = [attack.as_json(cases) for attack in attacks.CATALOGUE]
     if json:
         import json as json_module
 
-        typer.echo(json_module.dumps(rows, indent=2))
+        typer.echo(json_module.dumps({"rows": rows}, indent=2))
     else:
         for row in rows:
-            typer.echo(f"{row['line']:<4} {row['verdict']:<16} {row['what']}")
+            typer.echo(f"{row['line']:<4} {row['verdict']:<16} {row['cases']:>4} cases  {row['what']}")
     if only_list:
         return
     import subprocess

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The attack catalogue: what a hostile host (H), a hostile guest (G) and a thief of keys (K) try, and where each line is tried.
 
-A line is tried by tests that this table names, or belongs to a room that is not built yet. Nothing here runs anything: `delphyne attack` does.
+A line is tried by tests that this table names, or belongs to a room that is not built yet. Nothing here runs an attack: `delphyne attack` does.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 
 HOST = "tests/attack/test_boot_attacks.py"
 TREES = "tests/attack/test_damaged_boots.py"
@@ -55,9 +58,9 @@ class Attack:
     tries: tuple[str, ...] = ()
     verdict: Verdict = Verdict.LATER
 
-    def as_json(self) -> dict[str, object]:
-        """The row for other programs."""
-        return asdict(self)
+    def as_json(self, cases: dict[str, int]) -> dict[str, object]:
+        """The row for other programs; `cases` is what `count_cases` found."""
+        return asdict(self) | {"cases": sum(cases[name] for name in self.tries)}
 
 
 _NOW = (
@@ -94,7 +97,10 @@ _NOW = (
         "H12", "flush calls for what was never mapped, for other VMs, for every level, for whole VMs while guests run", (ONCE, STORM),
         Verdict.HOLDS,
     ),
-    Attack("H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs", (ONCE, STORM), Verdict.IN_PART),
+    Attack(
+        "H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs, which becomes protected on one",
+        (ONCE, STORM, "tests/kvm/test_becoming_protected.py", SWAPPED), Verdict.IN_PART,
+    ),
     Attack(
         "H16", "empty pools: more VMs, vCPUs, tables, records, protected guests and CPUs than there are",
         (
@@ -219,3 +225,15 @@ CATALOGUE = tuple(sorted((*_NOW, *(Attack(line, what) for line, what in _LATER.i
 def files() -> list[str]:
     """The test files that hold machines under attack; the other tests of a line run with their own rooms."""
     return sorted({test.partition("::")[0] for attack in CATALOGUE for test in attack.tries if test.startswith("tests/attack/")})
+
+
+def count_cases(root: Path) -> dict[str, int]:
+    """How many cases each of the tests that CATALOGUE names has, as pytest collects them below `root`: one for each combination of its parameters.
+    A case may be a storm of thousands of operations, or hypothesis's examples. Raises RuntimeError where they cannot be collected."""
+    named = sorted({name for attack in CATALOGUE for name in attack.tries})
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "--collect-only", "-q", *sorted({name.partition("::")[0] for name in named})]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the tests cannot be collected: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    cases = [line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line]
+    return {name: sum(case == name or case.startswith(f"{name}::") for case in cases) for name in named}

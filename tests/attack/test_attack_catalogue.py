@@ -38,9 +38,11 @@ def test_the_list_is_for_people_and_programs() -> None:
     command = [sys.executable, "-m", "delphyne.cli", "attack", "--list"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert shown.startswith("H1   holds "), shown
-    rows = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    rows = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, cwd=ROOT).stdout)["rows"]
     assert [row["line"] for row in rows] == [attack.line for attack in CATALOGUE]
-    assert set(rows[0]) == {"line", "what", "tries", "verdict"}
+    assert set(rows[0]) == {"line", "what", "tries", "cases", "verdict"}
+    for row in rows:
+        assert row["cases"] >= len(row["tries"]), row
 
 
 def test_only_machines_under_attack_are_run() -> None:
