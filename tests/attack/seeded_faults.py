@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults that somebody could make, each as a change of EL2's source, and the test of the attack suite that has to fail when it is made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EL2 = "delphyne/el2"
+MOVES = "tests/system/test_protected_guest.py::test_the_host_moves_pages_that_it_cannot_read[6.1-6.1]"
+TOUCHES = "tests/attack/test_protected_attacks.py::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
+CHANGED = "tests/attack/test_protected_attacks.py::test_an_image_that_was_changed_is_no_protected_guest"
+ENTRIES = "tests/attack/test_vcpu_attacks.py::test_what_the_host_changes_at_every_entry_is_not_taken"
+STRANGERS = "tests/attack/test_vcpu_attacks.py::test_a_vcpu_that_nobody_turned_on_does_not_run"
+WIPED = "tests/system/test_wiped_memory.py"
+FRAMES = "tests/guest/test_hostile_frames.py"
+FAILED = 1
+"""pytest's exit code where tests ran and some failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`old`, which stands once in `file` below delphyne/el2, becomes `new`; `caught_by` is the test, or the file of tests, that fails then."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    caught_by: str
+
+
+FAULTS = (
+    Fault(
+        "a page leaves without a TLB flush", "guest/private.py",
+        "    _write(found, after.raw)\n    flush.stage2_address(tables.vttbr_of(space_of(index)), ipa)\n", "    _write(found, after.raw)\n", MOVES,
+    ),
+    Fault(
+        "the host keeps its map of a frame that it gave", "memory/host_map.py",
+        "    tables.empty_slot(HOST_SPACE, page, tables.walk(HOST_SPACE, page))\n", "", TOUCHES,
+    ),
+    Fault(
+        "a page is verified before it is removed from the host", "guest/private.py",
+        """    taken = _take(index, ipa, pa)
+    if isinstance(taken, Err):
+        return taken
+    terms = records.RECORDS[absent.content].terms
+    imported = _import(index, ipa, pa, absent.content)
+    if isinstance(imported, Err):
+        _return(index, ipa, pa)
+        return imported
+""",
+        """    terms = records.RECORDS[absent.content].terms
+    imported = _import(index, ipa, pa, absent.content)
+    if isinstance(imported, Err):
+        return imported
+    taken = _take(index, ipa, pa)
+    if isinstance(taken, Err):
+        return taken
+""",
+        FRAMES,
+    ),
+    Fault("a version is used twice", "guest/guards.py", "    guard.version += 1\n", "", "tests/guest/test_private_pages.py"),
+    Fault(
+        "a vCPU's frames are not pinned", "guest/vcpus.py",
+        '''Err of `frames.pin`: then nothing changed."""
+    pinned = frames.pin_all(at, size)
+    if isinstance(pinned, Err):
+        return pinned
+    vcpu = VCPUS.slots[index]
+    vcpu.used = True
+''',
+        '''Err of `frames.pin`: then nothing changed."""
+    vcpu = VCPUS.slots[index]
+    vcpu.used = True
+''',
+        "tests/kvm/test_pinned_frames.py",
+    ),
+    Fault(
+        "a protected guest's HCR_EL2 is the host's", "kvm/controls.py", "Hcr.of(ALWAYS | (asked & PROTECTED_FROM_HOST))", "Hcr.of(ALWAYS | asked)",
+        ENTRIES,
+    ),
+    Fault(
+        "an exit shows every register", "kvm/stage.py", "    memory = syndrome.ec ==",
+        "    for number in u64.range(31):\n        show_general(seat, places, number)\n    memory = syndrome.ec ==", ENTRIES,
+    ),
+    Fault(
+        "an exception is taken whenever the host says so", "kvm/protected_run.py",
+        "    if what == u64(Expects.NOTHING.raw) or what == u64(Expects.ENDING.raw):\n", "    if what == u64(Expects.ENDING.raw):\n", ENTRIES,
+    ),
+    Fault(
+        "a CPU begins that nobody turned on", "guest/processors.py",
+        "    if processor.power is not Power.STARTING:\n        return False\n    registers.reset",
+        "    if processor.power is Power.ON:\n        return False\n    registers.reset", STRANGERS,
+    ),
+    Fault(
+        "what a CPU remembers of a vCPU outlives COMMIT", "guest/vcpus.py",
+        "    word = claim_word(index) + GENERATION\n", "    word = claim_word(index)\n", MOVES,
+    ),
+    Fault(
+        "pages leave in clear", "sealing/page.py",
+        "            if not job.record.terms.clean:\n", "            if job.record.terms.clean:\n", TOUCHES,
+    ),
+    Fault(
+        "a segment's digest is not looked at", "kvm/protect.py",
+        "engine.same(digest[:], manifest.segment_digest(guard.manifest[:], guard.segment))", "engine.same(digest[:], digest[:])", CHANGED,
+    ),
+    Fault(
+        "frames come back as they are", "guest/private.py",
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    with owned(pa, PAGE_SIZE) as window:\n        window.fill(u8(0))\n    _return(index, ipa, pa)\n",
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    _return(index, ipa, pa)\n", WIPED,
+    ),
+)
+
+
+def plant(fault: Fault, root: Path) -> None:
+    """Make the change in the tree at `root`. Raises AssertionError where it does not fit the source any more."""
+    file = root / EL2 / fault.file
+    source = file.read_text()
+    assert source.count(fault.old) == 1, f"{fault.name}: {fault.file} has {source.count(fault.old)} places for it"
+    file.write_text(source.replace(fault.old, fault.new))
+
+
+def copy_tree(to: Path) -> None:
+    """The project as it is here, with what was built and fetched for it."""
+    for name in ("delphyne", "tests", "modules", "docs"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", to)
+    (to / "build").mkdir()
+    (to / "build" / "cache").symlink_to(ROOT / "build" / "cache")
+
+
+def run(fault: Fault, root: Path) -> subprocess.CompletedProcess[str]:
+    """The test that has to catch it, in the tree at `root`."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", fault.caught_by]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1500, check=False)
