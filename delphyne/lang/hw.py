@@ -134,6 +134,12 @@ def dc_ivac(va: Va) -> None:
 
 
 @assembly
+def dc_zva(va: Va) -> None:
+    """Zeroes the block of DCZID_EL0.BS that holds the address. It is a store, and no cache maintenance."""
+    current.machine().zero_block(_number(va, Va))
+
+
+@assembly
 def ic_ialluis() -> None:
     """Invalidates all instruction caches of the inner shareable domain."""
     current.machine().cache("ialluis", None)

@@ -60,6 +60,7 @@ class World:
             for number in (FIRST, SECOND, ORDINARY):
                 vm = vms.VMS.slots[number]
                 vm.used = True
+                vms.guard(u64(number), u64(0))
                 assert shadow.create(vm.shadow, u64(40), u16(number + 1)) is None
             for number in (FIRST, SECOND):
                 made = guards.create(u64(number))
@@ -114,7 +115,8 @@ class World:
             return operation(*arguments)  # type: ignore[operator]
 
     def admit(self, number: int, ipa: int, pa: int) -> object:
-        return self.do(private.admit, u64(number), Ipa(u64(ipa)), Pa(u64(pa)))
+        found = self.do(private.find, u64(number), Ipa(u64(ipa)))
+        return self.do(private.admit, u64(number), Ipa(u64(ipa)), Pa(u64(pa)), found)
 
     def page(self, operation: object, number: int, ipa: int) -> object:
         return self.do(operation, u64(number), Ipa(u64(ipa)))

@@ -399,6 +399,8 @@ class World:
             else:
                 self._known_to_tlbs(index + 1, [])
         self._graves(counted, reached)
+        ordinary = sum(1 << index for index in range(int(vms.LIMIT)) if vms.VMS.slots[index].used and vms.VMS.slots[index].guard == 0)
+        assert vms.VMS.ordinary == ordinary, "which VMs are ordinary"
         assert len(reached) == int(pages.POOLS[PoolName.GUESTS.value].used), "a table is in use and nobody knows it"
         assert {run: int(blocks.LEAVES[run].load(Order.RELAXED)) for run in counted} == counted, "leaves are counted"
         self._known_runs()
@@ -503,7 +505,7 @@ def forget_statics() -> None:
     for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS):
         array._cells._made.clear()
     vcpus.VCPUS.hints.fill(u64(0))
-    graveyard.GRAVEYARD.count = vms.VMS.clock = vcpus.VCPUS.clock = u64(0)
+    graveyard.GRAVEYARD.count = vms.VMS.clock = vms.VMS.ordinary = vcpus.VCPUS.clock = u64(0)
     for number in range(2):
         wipe(seats.SEATS.of(number))
         wipe(CPUS.of(number))

@@ -44,6 +44,13 @@ class Ctr(Bits64):
     dic: bool = bits(29)
 
 
+class Dczid(Bits64):
+    """DCZID_EL0. The block size is log2 of words of four bytes, at most 2 KiB."""
+
+    block: u8 = bits(3, 0)
+    prohibited: bool = bits(4)
+
+
 class IdAa64pfr0(Bits64):
     """ID_AA64PFR0_EL1. `fp` and `advsimd` are signed: 15 means absent."""
 
@@ -127,6 +134,7 @@ class IdAa64mmfr2(Bits64):
 MIDR_EL1: Final = SysReg(Midr, "MIDR_EL1", 3, 0, 0, 0, 0)
 MPIDR_EL1: Final = SysReg(Mpidr, "MPIDR_EL1", 3, 0, 0, 0, 5)
 CTR_EL0: Final = SysReg(Ctr, "CTR_EL0", 3, 3, 0, 0, 1)
+DCZID_EL0: Final = SysReg(Dczid, "DCZID_EL0", 3, 3, 0, 0, 7)
 ID_AA64PFR0_EL1: Final = SysReg(IdAa64pfr0, "ID_AA64PFR0_EL1", 3, 0, 0, 4, 0)
 ID_AA64DFR0_EL1: Final = SysReg(IdAa64dfr0, "ID_AA64DFR0_EL1", 3, 0, 0, 5, 0)
 ID_AA64ISAR0_EL1: Final = SysReg(IdAa64isar0, "ID_AA64ISAR0_EL1", 3, 0, 0, 6, 0)

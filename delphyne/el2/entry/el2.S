@@ -1417,28 +1417,34 @@ operation dc_civac, dc civac, x0
 operation dc_cvac, dc cvac, x0
 operation dc_cvau, dc cvau, x0
 operation dc_ivac, dc ivac, x0
+operation dc_zva, dc zva, x0
 operation ic_ialluis, ic ialluis
 operation ic_iallu, ic iallu
 operation ic_ivau, ic ivau, x0
 operation at_s1e2r, at s1e2r, x0
 operation at_s1e2w, at s1e2w, x0
 
-// clean_lines(x0 = a line, x1 = end, x2 = bytes of a line): eight lines at a time, while there are as many below the end.
-function clean_lines
+// Functions of (x0 = a line, x1 = end, x2 = bytes of a line): eight lines at a time, while there are as many below the end.
+.macro by_lines name, operation
+function \name
 1:      add     x3, x0, x2, lsl #3
         cmp     x3, x1
         b.hi    3f
         .rept   8
-        dc      civac, x0
+        dc      \operation, x0
         add     x0, x0, x2
         .endr
         b       1b
-2:      dc      civac, x0
+2:      dc      \operation, x0
         add     x0, x0, x2
 3:      cmp     x0, x1
         b.lo    2b
         ret
-endfunction clean_lines
+endfunction \name
+.endm
+
+by_lines clean_lines, civac
+by_lines zero_blocks, zva
 
 // Translations by tables that are a lower level's. Where such a table lies in memory that answers with an external abort, the instruction itself
 // raises that abort at EL2 (Arm ARM D8.15, AArch64.AddressTranslation in its pseudocode). `crash` knows these functions by their addresses and goes on

@@ -103,7 +103,7 @@ def create(vm: u64) -> u64 | Err:
             OFFSETS[index].store(u64(0), Order.RELEASE)
             SEEN[index].store(u64(0), Order.RELEASE)
             RUNS[index].store(u64(0), Order.RELEASE)
-            vms.VMS.slots[vm].guard = index + 1
+            vms.guard(vm, index + 1)
             return index
     return Err.NO_MEMORY
 
@@ -114,7 +114,7 @@ def destroy(index: u64) -> None:
     guard = GUARDS.slots[index]
     ALIVE[index].store(u64(0), Order.RELEASE)
     assert guard.private == 0, "pages of a guest that is protected no more"
-    vms.VMS.slots[guard.vm].guard = u64(0)
+    vms.guard(guard.vm, u64(0))
     wipe(guard)
 
 

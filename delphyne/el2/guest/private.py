@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.caches import clean_range, forget_instructions
+from delphyne.el2.arch.caches import clean_range, forget_instructions, zero_page
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, Stage2Leaf, Stage2Memory
@@ -33,7 +33,7 @@ from delphyne.el2.memory.tables import Space, Walk
 from delphyne.el2.sealing import page as sealed
 from delphyne.el2.sealing import records
 from delphyne.el2.sealing.page import Terms
-from delphyne.lang import Bits64, Domain, Enum8, Ipa, Order, Pa, Va, bits, dsb, holds, owned, u8, u64, unreachable
+from delphyne.lang import Bits64, Domain, Enum8, Ipa, Order, Pa, Va, bits, count_trailing_zeros, dsb, holds, owned, u8, u64, unreachable
 
 PRIVATE_MARK: Final = u8(8)
 SHARED_MARK: Final = u8(9)
@@ -108,16 +108,18 @@ def is_clean(absent: Absent) -> bool:
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
-def admit(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
+def admit(index: u64, ipa: Ipa, pa: Pa, where: Walk) -> None | Err:
     """The host's frame at `pa` becomes the guest's page at `ipa`, which has none: zeroed at first touch, verified and decrypted where it was
-    exported, as it is where the guest shares it.
+    exported, as it is where the guest shares it. `where` is what `find` finds for it.
 
     Err.RANGE, Err.OWNER, Err.BUSY as `frames.take`, or Err.BUSY where the host is to be tried again; Err.NO_MEMORY without tables or records;
     Err.INTEGRITY where the frame does not hold what was exported: it stays the host's."""
-    reached = shadow.deepen(shadow_of(index), ipa)
-    if isinstance(reached, Err):
-        return reached
-    found = find(index, ipa)
+    found = where
+    if found.level != LAST_LEVEL:
+        deepened = shadow.deepen(shadow_of(index), ipa)
+        if isinstance(deepened, Err):
+            return deepened
+        found = deepened
     absent = absent_of(found)
     match absent.fate:
         case Fate.UNTOUCHED:
@@ -142,8 +144,7 @@ def _admit_fresh(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None | Err:
     if isinstance(taken, Err):
         records.release()
         return taken
-    with owned(pa, PAGE_SIZE) as window:
-        window.fill(u8(0))
+    zero_page(pa)
     GUARDS.slots[index].private += 1
     _settle(index, ipa, pa, found, FULL, PRIVATE_MARK)
     return None
@@ -208,10 +209,9 @@ def _import(index: u64, ipa: Ipa, pa: Pa, number: u64) -> None | Err:
 def hold(index: u64, ipa: Ipa, pa: Pa, rights: Rights) -> None | Err:
     """The host's frame at `pa` becomes the guest's page at `ipa` as it is, mapped nowhere yet: to be measured. Errors as `admit`; Err.EXISTS where
     the page has a fate already."""
-    reached = shadow.deepen(shadow_of(index), ipa)
-    if isinstance(reached, Err):
-        return reached
-    found = find(index, ipa)
+    found = shadow.deepen(shadow_of(index), ipa)
+    if isinstance(found, Err):
+        return found
     if found.descriptor.raw != 0:
         return Err.EXISTS
     promised = records.promise()
@@ -326,8 +326,7 @@ def _zero_and_return(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None:
     _must(frames.give(pa, guards.owner(index), ipa))
     _take_away(index, ipa, found, Absent())
     clean_range(Va(pa.raw), PAGE_SIZE)
-    with owned(pa, PAGE_SIZE) as window:
-        window.fill(u8(0))
+    zero_page(pa)
     _return(index, ipa, pa)
     _count_down(index)
 
@@ -346,10 +345,9 @@ def share(index: u64, ipa: Ipa) -> None | Err:
 
     Err.STATE where it is shared already, or is exported and has to come back first; Err.PERMISSION where the guest may not write it; Err.NO_MEMORY
     without tables."""
-    reached = shadow.deepen(shadow_of(index), ipa)
-    if isinstance(reached, Err):
-        return reached
-    found = find(index, ipa)
+    found = shadow.deepen(shadow_of(index), ipa)
+    if isinstance(found, Err):
+        return found
     leaf = leaf_of(found)
     if leaf is None:
         if absent_of(found).fate is not Fate.UNTOUCHED:
@@ -452,16 +450,20 @@ def _take(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
 @holds(FRAMES_LOCK)
 @holds(GUESTS_LOCK)
 def _drop_ordinary(pa: Pa) -> None | Err:
-    """No ordinary guest reaches the frame when this returns. Err.RANGE where it is no RAM, Err.BUSY where more is to be done than the graveyard
-    takes."""
+    """No ordinary guest reaches the frame when this returns. Err.RANGE where one might and it is no RAM, Err.BUSY where more is to be done than the
+    graveyard takes."""
+    ordinary = vms.VMS.ordinary
+    if ordinary == 0:
+        return None
     entry = frames.index_of(pa)
     if entry is None:
         return Err.RANGE
     if blocks.leaves(entry) == 0:
         return None
-    for vm in u64.range(vms.LIMIT):
-        slot = vms.VMS.slots[vm]
-        if slot.used and slot.guard == 0 and slot.shadow.top != 0:
+    while ordinary != 0:
+        slot = vms.VMS.slots[count_trailing_zeros(ordinary)]
+        ordinary &= ordinary - 1
+        if slot.shadow.top != 0:
             dropped = shadow.drop_all(slot.shadow)
             if isinstance(dropped, Err):
                 return dropped
@@ -476,7 +478,6 @@ def _settle(index: u64, ipa: Ipa, pa: Pa, found: Walk, rights: Rights, mark: u8)
     clean_range(Va(pa.raw), PAGE_SIZE)
     forget_instructions()
     _must(frames.settle(pa, guards.owner(index), ipa))
-    _write(found, u64(0))
     _show(found, pa, rights, mark)
 
 

@@ -11,7 +11,7 @@ the VM that was used least recently goes.
 Lock: GUESTS_LOCK (24); `frames.LOCK` as well where a VM begins or ends.
 
 Invariants: the frames of `mmu_size` bytes at `mmu_at` are pinned once for a slot in use; a slot in use has a shadow whose VMID is the slot's
-number plus one; no two slots in use have one `mmu`.
+number plus one; no two slots in use have one `mmu`; `ordinary` has the bits of the slots in use without a guard.
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ class Vm:
 
 @struct
 class Vms:
-    """The pool. `clock` counts what `ticket` is taken from."""
+    """The pool. `clock` counts what `ticket` is taken from. `ordinary` has a bit for each slot in use whose VM is not protected."""
 
     slots: Array[Vm, 64]
     clock: u64
+    ordinary: u64
 
 
 VMS: Final = guarded(GUESTS_LOCK, Vms())
@@ -139,7 +140,7 @@ def create(index: u64, mmu: u64, mmu_at: Pa, mmu_size: u64, vmid: u64, table: Ho
     vm.seats = u64(0)
     vm.ctr = u64(0)
     vm.counter_open = True
-    vm.guard = u64(0)
+    guard(index, u64(0))
     touch(index)
     return None
 
@@ -155,7 +156,15 @@ def destroy(index: u64) -> None | Err:
         return gone
     frames.unpin_all(vm.mmu_at, vm.mmu_size)
     vm.used = False
+    VMS.ordinary &= ~(u64(1) << index)
     return None
+
+
+@holds(GUESTS_LOCK)
+def guard(index: u64, number: u64) -> None:
+    """A VM becomes protected by the guard with this number, which is its index plus one; 0: an ordinary one."""
+    VMS.slots[index].guard = number
+    VMS.ordinary = VMS.ordinary & ~(u64(1) << index) if number != 0 else VMS.ordinary | u64(1) << index
 
 
 @holds(GUESTS_LOCK)

@@ -39,10 +39,12 @@ def address(mmu: u64, ipa: u64, level: u64) -> None | Err:
         if index is None or ipa >= ADDRESS_LIMIT:
             return None
         page = Ipa(ipa & ~(PAGE_SIZE - 1))
-        if vms.VMS.slots[index].guard != 0:
+        vm = vms.VMS.slots[index]
+        if vm.guard != 0:
+            if level != LAST_LEVEL:
+                shadow.forget_tables(vm.shadow)
             return protected_flushes.address(index, page, level)
         if level != LAST_LEVEL:
-            vm = vms.VMS.slots[index]
             if vm.shadow.huge and level != shadow.BLOCK_LEVEL:
                 return _drop_all(index)
             shadow.forget_tables(vm.shadow)
@@ -103,11 +105,13 @@ def pages(mmu: u64, start: u64, count: u64) -> None | Err:
         index = vms.find(mmu)
         if index is None:
             return None
-        if vms.VMS.slots[index].guard != 0:
+        vm = vms.VMS.slots[index]
+        if vm.guard != 0:
+            shadow.forget_tables(vm.shadow)
             return protected_flushes.pages(index, Ipa(start & ~(PAGE_SIZE - 1)), count)
-        if vms.VMS.slots[index].shadow.huge:
+        if vm.shadow.huge:
             return _drop_all(index)
-        shadow.forget_tables(vms.VMS.slots[index].shadow)
+        shadow.forget_tables(vm.shadow)
         if _clear_pages(index, start & ~(PAGE_SIZE - 1), count):
             return None
     return everything(mmu)
@@ -152,6 +156,7 @@ def everything(mmu: u64) -> None | Err:
         if index is None:
             return None
         if vms.VMS.slots[index].guard != 0:
+            shadow.forget_tables(vms.VMS.slots[index].shadow)
             protected_flushes.everything(index)
             return None
         return _drop_all(index)

@@ -159,14 +159,15 @@ def _wait(seat: Seat, places: Places, page: Ipa, why: protected_faults.Answer) -
 
 def _do(seat: Seat, page: Ipa, function: u64) -> protected_faults.Answer:
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
-        return _do_held(seat.guard - 1, page, function)
+        return _do_held(seat, page, function)
 
 
 @holds(frames.LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
-def _do_held(index: u64, page: Ipa, function: u64) -> protected_faults.Answer:
+def _do_held(seat: Seat, page: Ipa, function: u64) -> protected_faults.Answer:
     """DONE, or REFUSED; others as `protected_faults.bring` for a page that has to come back before it can be shared."""
+    index = seat.guard - 1
     if function == abi.RELINQUISH:
         private.give_up(index, page)
         return protected_faults.Answer(Outcome.DONE, u8(0))
@@ -174,7 +175,7 @@ def _do_held(index: u64, page: Ipa, function: u64) -> protected_faults.Answer:
     if function == abi.MEM_SHARE and (absent.fate is Fate.EXPORTED or absent.fate is Fate.HELD):
         if private.is_clean(absent):
             return protected_faults.Answer(Outcome.REFUSED, u8(0))
-        brought = protected_faults.bring(index, page, Access.WRITE)
+        brought = protected_faults.bring(seat, page, Access.WRITE)
         if brought.outcome is not Outcome.DONE:
             return brought
     result = private.share(index, page) if function == abi.MEM_SHARE else private.unshare(index, page)

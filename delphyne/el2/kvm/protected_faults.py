@@ -31,9 +31,11 @@ from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.guest.manifest import WindowKind
 from delphyne.el2.guest.private import Fate
 from delphyne.el2.guest.registers import OWN, Expects
-from delphyne.el2.kvm import faults, host_tables, stage
+from delphyne.el2.guest.vms import Vm
+from delphyne.el2.kvm import faults, host_tables, near, stage
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_IRQ, GUEST_GOES_ON
 from delphyne.el2.kvm.faults import Access
+from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import flush, frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -139,14 +141,15 @@ def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruct
 
 def _serve_memory(seat: Seat, page: Ipa, access: Access) -> Answer:
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
-        return bring(seat.guard - 1, page, access)
+        return bring(seat, page, access)
 
 
 @holds(frames.LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
-def bring(index: u64, page: Ipa, access: Access) -> Answer:
-    """Make the guest's page at `page` one that it can reach."""
+def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
+    """Make the page at `page` of the seat's guest one that it can reach."""
+    index = seat.guard - 1
     if GUARDS.slots[index].phase is not Phase.PROTECTED:
         return Answer(Outcome.STOPPED, u8(0))
     found = private.find(index, page)
@@ -157,7 +160,7 @@ def bring(index: u64, page: Ipa, access: Access) -> Answer:
         private.reveal(index, page)
         return Answer(Outcome.DONE, u8(0))
     vm = vms.VMS.slots[GUARDS.slots[index].vm]
-    walked = host_tables.walk(vm.table, page)
+    walked = _walk(seat, vm, page)
     if walked.descriptor == 0:
         return _shown(TRANSLATION_FAULT, walked.level)
     host = host_tables.leaf_of(walked, vm.table.wide)
@@ -166,10 +169,21 @@ def bring(index: u64, page: Ipa, access: Access) -> Answer:
     if not host.leaf.write or not host.leaf.read:
         return _shown(PERMISSION_FAULT, walked.level)
     pa = Pa(host.output + (page.raw & (level_size(host.level) - 1)))
-    admitted = private.admit(index, page, pa)
+    admitted = private.admit(index, page, pa, found)
     if isinstance(admitted, Err):
         return _failed(index, page, admitted)
     return Answer(Outcome.DONE, u8(0))
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _walk(seat: Seat, vm: Vm, page: Ipa) -> Walked:
+    """What the host's table says of a page, by the shorter way where there is one."""
+    if near.is_known(seat, vm, page):
+        return near.read(seat, vm, page)
+    walked = host_tables.walk(vm.table, page)
+    near.remember(seat, vm, walked, page)
+    return walked
 
 
 @holds(GUESTS_LOCK)

@@ -52,10 +52,10 @@ def remove(pa: Pa) -> None | Err:
 
     Err.NOT_FOUND where it is not mapped, Err.NO_MEMORY where the block it stands in cannot be split: then nothing changed."""
     page = pa.raw & ~(PAGE_SIZE - 1)
-    divided = tables.split(HOST_SPACE, page, LAST_LEVEL)
-    if isinstance(divided, Err):
-        return divided
-    tables.empty_slot(HOST_SPACE, page, tables.walk(HOST_SPACE, page))
+    found = tables.split(HOST_SPACE, page, LAST_LEVEL)
+    if isinstance(found, Err):
+        return found
+    tables.empty_slot(HOST_SPACE, page, found)
     return None
 
 

@@ -246,17 +246,17 @@ def drop_all(shadow: Shadow) -> None | Err:
 
 
 @holds(GUESTS_LOCK)
-def deepen(shadow: Shadow, ipa: Ipa) -> None | Err:
-    """Tables down to the page of `ipa`, so that something can be written to its slot. Err.RANGE outside the shadow's addresses; errors as
-    `tables.deepen`."""
+def deepen(shadow: Shadow, ipa: Ipa) -> tables.Walk | Err:
+    """Tables down to the page of `ipa`, so that something can be written to its slot, which is returned. Err.RANGE outside the shadow's addresses;
+    errors as `tables.deepen`."""
     space = shadow.space
     if not tables.covers(space, ipa.raw, u64(1)):
         return Err.RANGE
-    deepened = tables.deepen(space, ipa.raw)
-    if isinstance(deepened, Err):
-        return deepened
+    found = tables.deepen(space, ipa.raw)
+    if isinstance(found, Err):
+        return found
     shadow.top = max(shadow.top, (ipa.raw >> level_shift(space.start)) + 1)
-    return None
+    return found
 
 
 @holds(GUESTS_LOCK)

@@ -131,19 +131,19 @@ def map_found(space: Space, found: Walk, address: u64, output: u64, level: u64, 
     return None
 
 
-def deepen(space: Space, address: u64) -> None | Err:
-    """Add the tables that are lacking between the start tables and the page of `address`, empty. Err.EXISTS where a block is mapped there,
-    Err.NO_MEMORY."""
+def deepen(space: Space, address: u64) -> Walk | Err:
+    """Add the tables that are lacking between the start tables and the page of `address`, empty; what `walk` finds for it from then on. Err.EXISTS
+    where a block is mapped there, Err.NO_MEMORY."""
     found = walk(space, address)
     if found.level == LAST_LEVEL:
-        return None
+        return found
     if found.descriptor.raw != 0:
         return Err.EXISTS
     reserved = pages.reserve(space.pool, LAST_LEVEL - found.level)
     if isinstance(reserved, Err):
         return reserved
     _install(space, found, address, Descriptor(), LAST_LEVEL)
-    return None
+    return walk(space, address)
 
 
 def map_range(space: Space, address: u64, output: u64, size: u64, attributes: u64) -> None | Err:
@@ -216,8 +216,9 @@ def unmap_range(space: Space, address: u64, size: u64) -> u64 | Err:
     return min(at, end) - address
 
 
-def split(space: Space, address: u64, level: u64) -> None | Err:
-    """Make the leaf that `address` leads to one of `level` (up to 3) or finer, by replacing blocks with tables that say the same.
+def split(space: Space, address: u64, level: u64) -> Walk | Err:
+    """Make the leaf that `address` leads to one of `level` (up to 3) or finer, by replacing blocks with tables that say the same; what `walk` finds
+    for `address` from then on.
 
     Break-before-make: for a moment the whole block is unmapped, and whoever faults finds the new tables once the lock is free.
     Err.NOT_FOUND where `address` leads to no leaf, Err.NO_MEMORY.
@@ -226,13 +227,13 @@ def split(space: Space, address: u64, level: u64) -> None | Err:
     if not found.descriptor.valid:
         return Err.NOT_FOUND
     if found.level >= level:
-        return None
+        return found
     reserved = pages.reserve(space.pool, level - found.level)
     if isinstance(reserved, Err):
         return reserved
     for _ in u64.range(level - found.level):
         _split_once(space, address)
-    return None
+    return walk(space, address)
 
 
 def change(space: Space, address: u64, found: Walk, changed: Descriptor) -> None:

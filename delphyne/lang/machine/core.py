@@ -97,7 +97,7 @@ class Machine:
         self.memory = Memory()
         self.memory.add(ram_base, ram_size)
         self.memory.add(IMAGE_BASE, IMAGE_SIZE)
-        reset = {"CurrentEL": 8, "CTR_EL0": 0x8444_C004, "ID_AA64MMFR0_EL1": 0x2, **(registers or {})}
+        reset = {"CurrentEL": 8, "CTR_EL0": 0x8444_C004, "DCZID_EL0": 4, "ID_AA64MMFR0_EL1": 0x2, **(registers or {})}
         self.cpus = [Cpu(number, {"MPIDR_EL1": 1 << 31 | number, **reset}) for number in range(cpus)]
         self.cpu_number = 0
         self.el2_cacheable = True
@@ -238,6 +238,11 @@ class Machine:
         device.write(offset, size, value)
 
     # --- registers, barriers, TLB and cache maintenance --------------------------------------------------------------------------
+
+    def zero_block(self, address: int) -> None:
+        """The block that DC ZVA zeroes: 64 bytes, as DCZID_EL0 says at reset."""
+        self._event("dc zva", address)
+        self._write(address & ~(LINE - 1), bytes(LINE))
 
     def read_register(self, name: str) -> int:
         """This CPU's register; one that nobody wrote is zero."""

@@ -143,12 +143,12 @@ def deepen(given: Given) -> None:
     tree = Map(given)
     address = tree.input("address")
     before = tables.walk(tree.space, address)
-    refused = isinstance(tables.deepen(tree.space, address), Err)
-    given.outcome("refused" if refused else "added" if tree.tree.writes else "there")
-    if refused or not tree.tree.writes:
+    found = tables.deepen(tree.space, address)
+    given.outcome("refused" if isinstance(found, Err) else "added" if tree.tree.writes else "there")
+    if isinstance(found, Err) or not tree.tree.writes:
         tree.requires_unchanged()
         return
-    given.require(int(tables.walk(tree.space, address).level) == 3, "the walk gets to the page's slot")
+    given.require(int(found.level) == 3, "the walk gets to the page's slot")
     inside, asked = tree.beside(address, int(before.level))
     if inside:
         given.require(z3.Not(tree.translation(asked, now=False).valid), "nothing was mapped there")
@@ -184,13 +184,12 @@ def split(given: Given) -> None:
     address, level = tree.input("address"), given.one_of("level", (2, 3))
     given.rule(tables._split_once, _pieces(given, tree), _pieces(given, tree))
     result = tables.split(tree.space, address, u64(level))
-    refused = isinstance(result, Err)
-    given.outcome("refused" if refused else "split" if tree.tree.writes else "fine enough")
-    if refused or not tree.tree.writes:
+    given.outcome("refused" if isinstance(result, Err) else "split" if tree.tree.writes else "fine enough")
+    if isinstance(result, Err) or not tree.tree.writes:
         tree.requires_unchanged()
         return
     tree.requires_order(term(address))
-    given.require(int(tables.walk(tree.space, address).level) == level, "the leaf is of the level asked for")
+    given.require(int(result.level) == level, "the leaf is of the level asked for")
     if given.boolean("asked about words"):
         tree.requires_sound()
         return
