@@ -15,7 +15,7 @@ DEBUG_OPTION := $(if $(filter-out 0,$(DEBUG)),--debug)
 HOST_OPTIONS := $(KERNEL_OPTION) $(if $(PLATFORM),--board $(PLATFORM)) $(DEBUG_OPTION)
 RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics) $(if $(filter 0,$(GUEST)),,$(if $(filter zcu102,$(PLATFORM)),,--guest $(if $(filter 0,$(PROTECTED)),,--protected --guest-memory 128)))
 
-.PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench nightly lock clean
+.PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench soak nightly lock clean
 
 # A stock Debian kernel above Delphyne and, under its KVM, a stock Debian guest that is protected: what its host sees of it, then its login shell.
 # `make demo` shows EL2 alone.
@@ -70,6 +70,9 @@ bench: setup
 	@$(DELPHYNE) bench boot
 	@$(DELPHYNE) bench kvm
 	@$(DELPHYNE) bench guest
+
+soak: setup
+	@$(DELPHYNE) soak
 
 nightly: setup
 	@$(DELPHYNE) test --nightly

@@ -502,6 +502,19 @@ def bench_stays(
     raise typer.Exit(0 if stays.run(kernel, cpu, script=script, times=times, json=json) else 1)
 
 
+@app.command("soak")
+def run_soak(
+    count: Annotated[int, typer.Option(help="How often a page is to be exported.", min=1)] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Of what is taken, and how.")] = 1,
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    json: Json = False,
+) -> None:
+    """Take a protected guest's pages away at random, by touch, unmapping and swap, while it compares every byte of them."""
+    from delphyne.board import soak
+
+    raise typer.Exit(0 if soak.soak(kernel, seed, count, json=json) else 1)
+
+
 @app.command("test")
 def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everything, for hours.")] = False) -> None:
     """Run the rings of tests, the quick ones first."""

@@ -9,6 +9,8 @@ import os
 
 PAGE = 4096
 BLOCK = 2 << 20
+PAGE_OUT = 21
+"""MADV_PAGEOUT (include/uapi/asm-generic/mman-common.h), which Python's mmap does not name."""
 
 
 class Memory:
@@ -50,6 +52,11 @@ class Memory:
         with open("/proc/self/pagemap", "rb", buffering=0) as file:
             word = int.from_bytes(os.pread(file.fileno(), 8, (self.address + at) // PAGE * 8), "little")
         return (word & (1 << 55) - 1) * PAGE if word >> 63 else 0
+
+    def page_out(self, at: int, size: int) -> None:
+        """The pages go to swap, where there is any (madvise(2), MADV_PAGEOUT)."""
+        self._check(at, size)
+        self._mapping.madvise(PAGE_OUT, self._offset + at, size)
 
     def _check(self, at: int, size: int) -> None:
         if at < 0 or size < 0 or at + size > self.size:

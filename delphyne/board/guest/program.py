@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final, Never
 
 from delphyne.board.guest import calls, device, gic, start
-from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_sub
+from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_mul, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
 CNTV_TVAL_EL0: Final = SysReg(u64, "CNTV_TVAL_EL0", 3, 3, 14, 3, 0)
@@ -27,6 +27,9 @@ PAGE: Final = u64(4096)
 BLOCK: Final = u64(2 << 20)
 UNMAP_PAGES: Final = u64(8)
 PATTERN: Final = u64(0x5EED_0000_0000_0001)
+SOAK_PAGES: Final = u64(512)
+SOAK_MARK: Final = u64(0x5EED_50A4_C0DE)
+"""The upper 48 bits of every word that the storm's pages hold, by which the monitor would know them."""
 PSCI_VERSION: Final = u64(0x8400_0000)
 PSCI_SYSTEM_OFF: Final = u64(0x8400_0008)
 PSCI_CPU_ON: Final = u64(0xC400_0003)
@@ -65,6 +68,7 @@ class Kind(Enum8):
     BRING_4K = 14
     CALLS = 15
     """No exit: calls of a hostile guest, by CPUs 0 and 1."""
+    SOAK = 16
 
 
 class Wrong(Enum8):
@@ -243,6 +247,8 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _take(KEPT + PAGE * UNMAP_PAGES * number, simd, seed)
         case Kind.BRING_4K:
             return _bring(KEPT + PAGE * UNMAP_PAGES * number, simd, seed)
+        case Kind.SOAK:
+            return _soak(number, simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
         case Kind.DEBUG:
@@ -439,3 +445,22 @@ def _is_filled(first: Pa, seed: u64) -> bool:
         if mmio_read64(page) != seed or mmio_read64(page + u64(8)) != ~seed:
             return False
     return True
+
+
+def _soak(number: u64, simd: bool, seed: u64) -> Wrong:
+    """Every word of SOAK_PAGES pages must be what the repetition before left, while the monitor may take any of them at any moment; then it gets
+    another."""
+    for page in u64.range(SOAK_PAGES):
+        at = KEPT + PAGE * page
+        for offset in u64.range(0, PAGE, 8):
+            if number != 0 and mmio_read64(at + offset) != soaked(at + offset, number - 1):
+                return Wrong.MEMORY
+            mmio_write64(at + offset, soaked(at + offset, number))
+        if not _use(simd, seed):
+            return Wrong.SIMD
+    return Wrong.NOTHING
+
+
+def soaked(at: Pa, number: u64) -> u64:
+    """What a word holds after a repetition: SOAK_MARK, and 16 bits that place and repetition decide."""
+    return SOAK_MARK << 16 | wrap_mul(at.raw ^ number << 40, u64(0x9E37_79B9_7F4A_7C15)) >> 48
