@@ -386,6 +386,18 @@ def test_cleaning_touches_every_line_of_a_range(booted: tuple[Machine, SerialPor
     assert machine.events[-1].name == "dsb sy"
 
 
+@pytest.mark.parametrize("prohibited", [False, True])
+def test_a_page_is_zeroed_whole_and_nothing_beside_it(booted: tuple[Machine, SerialPort, Firmware], prohibited: bool) -> None:
+    machine, _, _ = booted
+    machine.write_register("DCZID_EL0", 4 | prohibited << 4)
+    page = RAM + 0x40_0000
+    machine.memory.write(page - 8, bytes([0xAA]) * (4096 + 16))
+    before = len(machine.events)
+    caches.zero_page(Pa(u64(page)))
+    assert machine.memory.read(page - 8, 4096 + 16) == bytes([0xAA]) * 8 + bytes(4096) + bytes([0xAA]) * 8
+    assert ("dc zva" in {event.name for event in machine.events[before:]}) == (not prohibited)
+
+
 def test_every_cpu_can_start_with_its_caches_off(booted: tuple[Machine, SerialPort, Firmware]) -> None:
     """The one that booted too: the host may switch it off and on again, or suspend it."""
     machine, _, _ = booted
