@@ -70,6 +70,8 @@ bench: setup
 	@$(DELPHYNE) bench boot
 	@$(DELPHYNE) bench kvm
 	@$(DELPHYNE) bench guest
+	@$(DELPHYNE) bench guest --protected
+	@$(DELPHYNE) bench virtio
 
 soak: setup
 	@$(DELPHYNE) soak

@@ -478,12 +478,26 @@ def bench_guest(
     kernel: Annotated[str, typer.Option(help="The host's: 6.1, 6.12, a Debian package name, or a file.")] = "6.1",
     guest_kernel: Annotated[str, typer.Option(help="The guest's.")] = "6.1",
     cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    protected: Annotated[bool, typer.Option("--protected", help="A protected guest above Delphyne, from its kernel's first line on.")] = False,
     json: Json = False,
 ) -> None:
     """Exact instruction counts of a stock guest's boot to its login, all levels, above Delphyne against the same host alone."""
     from delphyne.bench import guest_boot
 
-    raise typer.Exit(0 if guest_boot.run(kernel, guest_kernel, cpu, json=json) else 1)
+    raise typer.Exit(0 if guest_boot.run(kernel, guest_kernel, cpu, protected=protected, json=json) else 1)
+
+
+@bench_app.command("virtio")
+def bench_virtio(
+    kernel: Annotated[str, typer.Option(help="The host's: 6.1, 6.12, a Debian package name, or a file.")] = "6.1",
+    guest_kernel: Annotated[str, typer.Option(help="The guest's.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    json: Json = False,
+) -> None:
+    """Exact instruction counts of a MiB through a protected guest's virtio disk and network, against an ordinary guest that copies too."""
+    from delphyne.bench import virtio
+
+    raise typer.Exit(0 if virtio.run(kernel, guest_kernel, cpu, json=json) else 1)
 
 
 @bench_app.command("stays")
