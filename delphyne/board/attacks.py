@@ -27,6 +27,7 @@ PAGES = "tests/guest/test_private_pages.py"
 CALLS = "tests/guest/test_guest_calls.py"
 FRAMES = "tests/guest/test_hostile_frames.py"
 TWO_CPUS = "tests/attack/test_guest_call_attacks.py::test_hostile_calls_from_two_vcpus_at_once"
+BECOMING = "tests/guest/test_becoming_protected.py"
 PINNED = "tests/kvm/test_pinned_frames.py"
 TOUCHES = f"{PROTECTED}::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
 DEBUGGER = f"{PROTECTED}::test_the_debugger_sees_and_sets_nothing"
@@ -111,8 +112,12 @@ _NOW = (
         Verdict.HOLDS,
     ),
     Attack(
-        "H17", "each step that can fail fails, in each move of a page", (f"{FRAMES}::test_a_step_that_fails_leaves_nothing_half_done",),
-        Verdict.IN_PART,
+        "H17", "each step that can fail fails, in each move of a page and as a guest becomes protected",
+        (
+            f"{FRAMES}::test_a_step_that_fails_leaves_nothing_half_done", f"{BECOMING}::test_a_step_of_begin_that_fails",
+            f"{BECOMING}::test_a_page_that_cannot_be_taken_is_measured_when_it_can",
+        ),
+        Verdict.HOLDS,
     ),
     Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM, ENTRIES), Verdict.IN_PART),
     Attack(
@@ -197,7 +202,7 @@ _NOW = (
         ),
         Verdict.HOLDS,
     ),
-    Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", CHANGED), Verdict.IN_PART),
+    Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", BECOMING, CHANGED), Verdict.IN_PART),
     Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM), Verdict.IN_PART),
     Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE,), Verdict.IN_PART),
     Attack("G6", "storms that maximise EL2's time", (STAYS, STORM), Verdict.IN_PART),

@@ -27,7 +27,7 @@ from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_SPACE
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.sealing import entropy, generator, records
-from delphyne.lang import Ipa, Order, Pa, u8, u64, wipe
+from delphyne.lang import Ipa, Order, Pa, Slice, u8, u64, wipe
 from delphyne.lang.arrays import ArrayOf, LazyCells
 from delphyne.lang.atomics import Atomic
 from delphyne.lang.ints import Integer
@@ -73,8 +73,25 @@ class Answered:
     again: bool
 
 
+class HostTables:
+    """The host's stage-2 table of one guest, at TABLES_AT: with nothing in it, and room for the 2 MiB from IPA on."""
+
+    def __init__(self, world: World, vm: int) -> None:
+        self._memory = world.machine.memory
+        vms.VMS.slots[vm].table = HostTable(Pa(u64(TABLES_AT)), u64(40), u64(1), u64(2), False, False)
+        self._put(TABLES_AT + 8 * (IPA >> 30), TABLES_AT + 2 * PAGE | 3)
+        self._put(TABLES_AT + 2 * PAGE, TABLES_AT + 3 * PAGE | 3)
+
+    def _put(self, at: int, word: int) -> None:
+        self._memory.write(at, word.to_bytes(8, "little"))
+
+    def lead(self, ipa: int, pa: int, rights: int = 0b11 << 6) -> None:
+        """A page leads there from now on, with these rights (S2AP)."""
+        self._put(TABLES_AT + 3 * PAGE + 8 * ((ipa - IPA) // PAGE), pa | 1 << 10 | 0b1111 << 2 | 3 << 8 | rights | 3)
+
+
 class Caller:
-    """The first guest's one CPU."""
+    """The first guest's one CPU. `host` are the host's tables of the guest."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -89,19 +106,10 @@ class Caller:
             GUARDS.slots[FIRST].manifest[at] = u8(byte)
         for at in range(32):
             GUARDS.slots[FIRST].measurement[at] = u8(at + 1)
-        vms.VMS.slots[FIRST].table = HostTable(Pa(u64(TABLES_AT)), u64(40), u64(1), u64(2), False, False)
-        self._put(TABLES_AT + 8 * (IPA >> 30), TABLES_AT + 2 * PAGE | 3)
-        self._put(TABLES_AT + 2 * PAGE, TABLES_AT + 3 * PAGE | 3)
+        self.host = HostTables(world, FIRST)
         self.seat = Seat()
         self.seat.guard, self.seat.vm, self.seat.processor = u64(FIRST + 1), u64(FIRST), made
         self.seat.own, self.seat.at = registers.base_of(made), Pa(u64(STAGE_AT))
-
-    def _put(self, at: int, word: int) -> None:
-        self.world.machine.memory.write(at, word.to_bytes(8, "little"))
-
-    def host_maps(self, ipa: int, pa: int, rights: int = 0b11 << 6) -> None:
-        """The host's table leads there, with these rights (S2AP)."""
-        self._put(TABLES_AT + 3 * PAGE + 8 * ((ipa - IPA) // PAGE), pa | 1 << 10 | 0b1111 << 2 | 3 << 8 | rights | 3)
 
     def make_pages(self) -> None:
         """Each page of STATES in its state, with content of its own where it has a frame."""
@@ -122,7 +130,7 @@ class Caller:
             if "exported" in state:
                 assert world.touch(pa) is not None
             if "back" in state:
-                self.host_maps(ipa, pa)
+                self.host.lead(ipa, pa)
         world.check()
 
     def call(self, function: int, *arguments: int, others: int = 0) -> Answered:
@@ -158,14 +166,21 @@ class Caller:
 
 
 @contextmanager
+def drawing() -> Iterator[None]:
+    """EL2's generator gives DRAWN, again and again."""
+
+    def fill(area: object, out: Slice[u8]) -> None:
+        for at in range(len(out)):
+            out[at] = u8(DRAWN[at % len(DRAWN)])
+
+    with mock.patch.object(generator, "fill", fill):
+        yield
+
+
+@contextmanager
 def a_caller() -> Iterator[Caller]:
-    """With STATES made. EL2's generator gives DRAWN; the machine is no development one."""
-
-    def fill(area: object, out: object) -> None:
-        for at in range(24):
-            out[at] = u8(DRAWN[at])  # type: ignore[index]
-
-    with a_world() as world, mock.patch.object(generator, "fill", fill):
+    """With STATES made. The machine is no development one."""
+    with a_world() as world, drawing():
         try:
             caller = Caller(world)
             caller.make_pages()

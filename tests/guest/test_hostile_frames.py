@@ -62,7 +62,7 @@ def test_a_live_address_keeps_its_frame_whatever_the_host_maps_there(caller: Cal
     """H8: the host's table leads elsewhere by now; the guest faults once more, and has what it had."""
     for state in ("private", "shared", "clean"):
         frame = HOST_AT + STATES.index(state) * PAGE
-        caller.host_maps(page_of(state), A)
+        caller.host.lead(page_of(state), A)
         before = picture(caller.world)
         assert bring(caller, page_of(state), faults.Access.READ) is Outcome.DONE
         assert differences(before, picture(caller.world)) == []
@@ -75,7 +75,7 @@ def test_a_live_address_keeps_its_frame_whatever_the_host_maps_there(caller: Cal
 def test_a_frame_that_is_the_guests_already_is_not_given_twice(caller: Caller, state: str) -> None:
     """H8: at a second address of the same guest, where the frame is private, shared, clean or measured. The guest is stopped; nothing moves."""
     frame = HOST_AT + STATES.index(state) * PAGE
-    caller.host_maps(NEW, frame)
+    caller.host.lead(NEW, frame)
     owner = int(caller.world.entry(frame).raw)
     assert bring(caller, NEW) is Outcome.STOPPED
     assert GUARDS.slots[FIRST].phase is Phase.STOPPED
@@ -88,7 +88,7 @@ def test_a_frame_that_is_the_guests_already_is_not_given_twice(caller: Caller, s
 
 def test_a_table_of_the_hosts_that_was_given_away_leads_nowhere(caller: Caller) -> None:
     """H8: the host's own stage-2 table of the guest becomes one of the guest's pages, which then names frames as it likes."""
-    caller.host_maps(NEW, A)
+    caller.host.lead(NEW, A)
     assert caller.world.admit(FIRST, IPA + 61 * PAGE, TABLES_AT + 3 * PAGE) is None
     caller.world.put(FIRST, IPA + 61 * PAGE, (B | 1 << 10 | 0b1111 << 2 | 3 << 8 | 3 << 6 | 3).to_bytes(8, "little") * 512)
     before = picture(caller.world)
@@ -359,7 +359,7 @@ READ_ONLY, UNREADABLE = 0b01 << 6, 0b10 << 6
 def test_a_leaf_that_may_not_be_written_gives_no_frame(caller: Caller, rights: int, state: str) -> None:
     """H32: the zero page, KSM, a page that is dirty-logged: the host is asked for one that may, as by a write."""
     page = NEW if state == "new" else page_of("exported")
-    caller.host_maps(page, A, rights)
+    caller.host.lead(page, A, rights)
     before = picture(caller.world)
     for access in (faults.Access.READ, faults.Access.WRITE, faults.Access.EXECUTE):
         assert bring(caller, page, access) is Outcome.SHOWN
@@ -378,7 +378,7 @@ def test_memory_whose_slot_the_host_removed_is_asked_for_again_and_again(caller:
         assert abort(caller, NEW) == int(EXIT_TRAP)
         assert differences(before, picture(caller.world, (int(caller.seat.own.raw), int(caller.seat.at.raw)))) == []
         assert DRAWN not in caller.world.machine.memory.read(int(caller.seat.at.raw), PAGE)
-    caller.host_maps(NEW, A)
+    caller.host.lead(NEW, A)
     assert abort(caller, NEW) == int(GUEST_GOES_ON)
     assert caller.world.reach(FIRST, NEW, WRITE) == A
     caller.world.check()
@@ -386,7 +386,7 @@ def test_memory_whose_slot_the_host_removed_is_asked_for_again_and_again(caller:
 
 def test_a_device_that_is_backed_by_a_frame_stays_a_device(caller: Caller) -> None:
     """H32: no frame is taken and nothing mapped; the access is shown as one to a device."""
-    caller.host_maps(IPA + 64 * PAGE, A)
+    caller.host.lead(IPA + 64 * PAGE, A)
     before = picture(caller.world, (int(caller.seat.own.raw), int(caller.seat.at.raw)))
     assert abort(caller, IPA + 64 * PAGE) == int(EXIT_TRAP)
     assert abort(caller, DEVICE, store=False) == int(EXIT_TRAP)
