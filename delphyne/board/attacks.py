@@ -28,6 +28,7 @@ CALLS = "tests/guest/test_guest_calls.py"
 FRAMES = "tests/guest/test_hostile_frames.py"
 TWO_CPUS = "tests/attack/test_guest_call_attacks.py::test_hostile_calls_from_two_vcpus_at_once"
 BECOMING = "tests/guest/test_becoming_protected.py"
+FLUSHES = "tests/guest/test_protected_flushes.py"
 PINNED = "tests/kvm/test_pinned_frames.py"
 TOUCHES = f"{PROTECTED}::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
 DEBUGGER = f"{PROTECTED}::test_the_debugger_sees_and_sets_nothing"
@@ -95,7 +96,7 @@ _NOW = (
     Attack("H10", "map, unmap, flush and teardown racing for one address", (ONCE, STORM), Verdict.IN_PART),
     Attack("H11", "a 2 MiB or 1 GiB block of which frames are EL2's", (REACH,), Verdict.IN_PART),
     Attack(
-        "H12", "flush calls for what was never mapped, for other VMs, for every level, for whole VMs while guests run", (ONCE, STORM),
+        "H12", "flush calls for what was never mapped, for other VMs, for every level, for whole VMs while guests run", (ONCE, STORM, FLUSHES),
         Verdict.HOLDS,
     ),
     Attack(
@@ -120,6 +121,14 @@ _NOW = (
         Verdict.HOLDS,
     ),
     Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM, ENTRIES), Verdict.IN_PART),
+    Attack(
+        "H34", "flush calls that name nothing gone: no storm of exports",
+        (
+            f"{FLUSHES}::test_calls_that_name_nothing_gone_export_nothing", f"{FLUSHES}::test_a_leaf_that_the_host_has_locked_is_not_gone",
+            f"{FLUSHES}::test_what_is_gone_goes_to_the_host_and_nothing_beside_it",
+        ),
+        Verdict.IN_PART,
+    ),
     Attack(
         "H35", "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1, a vCPU's HCR, MDCR, HCRX, VTCR",
         (
@@ -210,7 +219,6 @@ _NOW = (
 
 _LATER = {
     "H22": "export while a vCPU writes",
-    "H34": "flush calls that name nothing gone: no storm of exports",
     "G0": "reboot, power-off and kexec from inside; ballooning and steal time",
     "K1": "example keys outside a development machine",
     "K2": "key blobs altered, rolled back or moved",
