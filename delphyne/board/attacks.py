@@ -101,7 +101,7 @@ _NOW = (
     ),
     Attack(
         "H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs, which becomes protected on one",
-        (ONCE, STORM, "tests/kvm/test_becoming_protected.py", SWAPPED), Verdict.IN_PART,
+        (ONCE, STORM, "tests/kvm/test_moved_vcpus.py", SWAPPED), Verdict.IN_PART,
     ),
     Attack(
         "H16", "empty pools: more VMs, vCPUs, tables, records, protected guests and CPUs than there are",
