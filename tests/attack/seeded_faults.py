@@ -40,7 +40,7 @@ FAULTS = (
     ),
     Fault(
         "the host keeps its map of a frame that it gave", "memory/host_map.py",
-        "    tables.empty_slot(HOST_SPACE, page, tables.walk(HOST_SPACE, page))\n", "", TOUCHES,
+        "    tables.empty_slot(HOST_SPACE, page, found)\n", "", TOUCHES,
     ),
     Fault(
         "a page is verified before it is removed from the host", "guest/private.py",
@@ -110,7 +110,7 @@ FAULTS = (
     ),
     Fault(
         "frames come back as they are", "guest/private.py",
-        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    with owned(pa, PAGE_SIZE) as window:\n        window.fill(u8(0))\n    _return(index, ipa, pa)\n",
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    _return(index, ipa, pa)\n",
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    _return(index, ipa, pa)\n", WIPED,
     ),
 )
