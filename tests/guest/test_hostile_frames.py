@@ -42,7 +42,7 @@ def caller() -> Iterator[Caller]:
 
 def bring(caller: Caller, ipa: int, access: faults.Access = faults.Access.WRITE) -> Outcome:
     """The guest touches a page that it does not reach."""
-    answer = caller.world.do(protected_faults.bring, u64(FIRST), Ipa(u64(ipa)), access)
+    answer = caller.world.do(protected_faults.bring, caller.seat, Ipa(u64(ipa)), access)
     assert isinstance(answer, protected_faults.Answer)
     return answer.outcome
 
