@@ -159,6 +159,10 @@ _NOW = (
         "H21", "a failed import tried again with the same data", (f"{FRAMES}::test_an_import_that_failed_fails_again",), Verdict.HOLDS,
     ),
     Attack(
+        "H22", "a page exported while a vCPU writes to it",
+        (f"{FRAMES}::test_what_the_guest_writes_while_its_page_is_exported_comes_back_or_faults",), Verdict.HOLDS,
+    ),
+    Attack(
         "H31", "old cache lines of a frame that changed owner, in both directions (in the simulated machine: an emulated one has no caches)",
         (
             f"{FRAMES}::test_no_line_of_the_former_owner_is_left_in_either_direction",
@@ -218,7 +222,6 @@ _NOW = (
 )
 
 _LATER = {
-    "H22": "export while a vCPU writes",
     "G0": "reboot, power-off and kexec from inside; ballooning and steal time",
     "K1": "example keys outside a development machine",
     "K2": "key blobs altered, rolled back or moved",

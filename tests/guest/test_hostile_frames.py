@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host that gives frames it should not give, changes them while they change hands, or lets EL2 run out of what it needs: catalogue lines H8, H9,
-H16, H17, H21, H31 and H32, on the simulated machine. Each attempt ends with one owner for each frame, and with nothing half done."""
+H16, H17, H21, H22, H31 and H32, on the simulated machine. Each attempt ends with one owner for each frame, and with nothing half done."""
 
 from __future__ import annotations
 
@@ -189,6 +189,57 @@ def test_what_a_host_writes_while_it_gives_a_frame_is_verified_or_comes_too_late
     else:
         assert done is None
         assert world.content(FIRST, page_of("exported")) == b"exported".ljust(PAGE, b"\0")
+
+
+LEAVING: Steps = (
+    (frames, "give"), (private, "_take_away"), (private, "clean_range"), (private.sealed, "step"), (private, "_return"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+@pytest.mark.parametrize("step", [name for _, name in LEAVING])
+def test_what_the_guest_writes_while_its_page_is_exported_comes_back_or_faults(caller: Caller, step: str, when: str) -> None:
+    """H22: another vCPU knows the page by its TLB. Its store lands before the page is measured, or not at all, and the host sees nothing of it."""
+    world, page, frame = caller.world, page_of("private"), HOST_AT + STATES.index("private") * PAGE
+    names = ("VTTBR_EL2", "VTCR_EL2", "HCR_EL2")
+    assert world.reach(FIRST, page, WRITE) == frame
+    world.use_guest(FIRST)
+    guests = {name: world.machine.read_register(name) for name in names}
+    world.use_host()
+    (module,) = [module for module, name in LEAVING if name == step]
+    real, landed = getattr(module, step), []
+
+    def write() -> None:
+        hosts = {name: world.machine.read_register(name) for name in names}
+        for name, x in guests.items():
+            world.machine.write_register(name, x)
+        try:
+            world.machine.memory.write(world.machine.stage2_translate(page, WRITE), b"written meanwhile")
+            landed.append(True)
+        except GuestFault:
+            landed.append(False)
+        for name, x in hosts.items():
+            world.machine.write_register(name, x)
+
+    def stepped(*arguments: object) -> object:
+        if when == "before":
+            write()
+        done = real(*arguments)
+        if when == "behind":
+            write()
+        return done
+
+    with mock.patch.object(module, step, stepped):
+        world.page(private.export, FIRST, page)
+    assert landed[0] is (step == "give" or (step == "_take_away" and when == "before"))
+    assert not any(landed[1:])
+    world.check()
+    shown = world.content(None, frame)
+    assert shown is not None
+    assert b"meanwhile" not in shown
+    assert b"private" not in shown
+    assert world.admit(FIRST, page, frame) is None
+    assert world.content(FIRST, page) == (b"written meanwhile" if landed[0] else b"private").ljust(PAGE, b"\0")
 
 
 def test_an_import_that_failed_fails_again(caller: Caller) -> None:
