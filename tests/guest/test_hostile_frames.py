@@ -29,8 +29,8 @@ from delphyne.lang.machine import GuestFault
 
 A, B = HOST_AT + 40 * PAGE, HOST_AT + 41 * PAGE
 """Frames of the host's that nobody has."""
-NEW = IPA + 60 * PAGE
-"""A page of the guest's that nobody touched."""
+NEW, FAR = IPA + 60 * PAGE, IPA + (1 << 21)
+"""Pages of the guest's that nobody touched, one beside others and one far from all."""
 SECRET = b"what the host may not see".ljust(PAGE, b"\0")
 
 
@@ -119,6 +119,11 @@ def test_no_other_vm_gets_a_guests_frame(caller: Caller, state: str) -> None:
 
 def to_private(world: World) -> object:
     return world.admit(FIRST, NEW, A)
+
+
+def to_far(world: World) -> object:
+    """Where the guest's tables have none for the page yet."""
+    return world.admit(FIRST, FAR, A)
 
 
 def to_imported(world: World) -> object:
@@ -278,9 +283,10 @@ def test_a_manifest_is_copied_once_and_the_copy_is_what_counts(caller: Caller) -
 
 
 FAILURES: tuple[tuple[Callable[[World], object], Steps], ...] = (
-    (to_private, ((shadow, "deepen"), (records, "promise"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"))),
-    (to_imported, ((shadow, "deepen"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"), (private.sealed, "step"))),
-    (to_lent, ((shadow, "deepen"), (private, "_drop_ordinary"), (frames, "take"))),
+    (to_far, ((shadow, "deepen"),)),
+    (to_private, ((records, "promise"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"))),
+    (to_imported, ((private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"), (private.sealed, "step"))),
+    (to_lent, ((private, "_drop_ordinary"), (frames, "take"))),
     (to_held, ((shadow, "deepen"), (records, "promise"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"))),
     (to_shared, ((shadow, "deepen"),)),
     (to_unshared, ((records, "promise"), (host_map, "remove"))),
