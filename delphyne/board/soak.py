@@ -78,6 +78,7 @@ def soak(kernel: str, seed: int, count: int, *, json: bool = False) -> bool:
     if json:
         print(json_module.dumps({"kernel": kernel, **told}, indent=2))
     else:
-        print(f"seed {seed}: {told['exports']} exports ({told['touch']} by touch, {told['drop']} by unmapping, {told['swap']} by swap), "
-              f"{told['failures']} failures in {told['rounds']} rounds of the guest, {told['plaintext']} plaintext pages")
+        ways = f"{told['touch']} by touch, {told['drop']} by unmapping, {told['swap']} by swap, which took {told['swapped']} pages"
+        found = f"{told['failures']} failures in {told['rounds']} rounds of the guest, {told['plaintext']} plaintext pages"
+        print(f"seed {seed}: {told['exports']} exports ({ways}), {found}")
     return is_clean(told, count)

@@ -3,7 +3,8 @@
 pages from it at random and looks at what it gets.
 
 A page goes to the host by the host's touch alone, by leaving the monitor's map, or by swap. That it was exported anew is seen by its content, which
-is another ciphertext each time; what it was is never seen, or that counts as a plaintext page.
+is another ciphertext each time; what it was is never seen, or that counts as a plaintext page. The kernel swaps few of the pages that it is asked to
+swap; the others are exported by the look at them.
 
 Threads: those of the monitor, and one for the storm, which shares nothing with them but the guest's memory and `over`.
 """
