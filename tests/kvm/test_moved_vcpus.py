@@ -132,6 +132,21 @@ def test_a_cpu_that_knew_the_vcpu_while_it_was_measured_forgets_a_guard_that_end
         assert call(one, int(abi.PROTECT_COMMIT)) == int(abi.DENIED)
 
 
+def test_another_vcpu_that_was_kept_waiting_runs_when_the_guest_stays_an_ordinary_one() -> None:
+    with becoming(b"something else".ljust(PAGE, b"\0")) as one:
+        other = Runs(one.world, one.vm, number=1)
+        one.machine.guest = one._enter
+        assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0
+        with one.machine.on(1):
+            one.machine.write_register("HCR_EL2", HOST_HCR)
+            assert other.run() == exit_codes.EXIT_ILLEGAL, "nobody else runs while a guest is measured"
+        assert call(one, int(abi.PROTECT_MEASURE)) == int(abi.DENIED)
+        one.machine.guest = other._enter
+        with one.machine.on(1):
+            assert other.run() == exit_codes.EXIT_IRQ
+        assert other.entries == 1
+
+
 def test_a_cpu_that_knew_the_vcpu_as_protected_forgets_its_registers_when_it_ended() -> None:
     with becoming() as one:
         assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0

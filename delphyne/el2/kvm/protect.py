@@ -173,7 +173,7 @@ def _measure(seat: Seat, places: Places) -> u64 | Err:
         guard = GUARDS.slots[index]
         if guard.phase is Phase.STOPPED:
             lent.drop_all(index)
-            if not ending.end_some(index):
+            if not vcpus.forget_others(seat.vm, seat.index) or not ending.end_some(index):
                 return Err.BUSY
             seats.renew(seat)
             seat.guard = u64(0)
