@@ -22,6 +22,9 @@ SPICE_PACKAGE = "qemu-system-modules-spice (up to Debian 12 it is in qemu-system
 VIRT_IMAGE_BASE = 0x40200000
 """Where QEMU's `virt` machine puts an arm64 Image that may lie anywhere."""
 
+BUSY = 3
+"""Limits in seconds are those of a quiet machine. They only tell what hangs from what is slow, so each is this much longer in fact."""
+
 
 class BoardError(Exception):
     """What keeps a machine from running, in one line for the user."""
@@ -98,7 +101,7 @@ def _start(line: list[str]) -> subprocess.Popen[bytes]:
 
 
 def run(image: Path, machine: Machine | None = None, *, timeout: float = 60.0, show: Callable[[str], None] | None = None) -> Run:
-    """Boots `image`. `show` gets the console's text as it appears. `timeout` is in seconds of real time."""
+    """Boots `image`. `show` gets the console's text as it appears. `timeout` is in seconds of real time, of a quiet machine."""
     return run_command(command(image, machine or Machine()), timeout=timeout, show=show)
 
 
@@ -113,7 +116,7 @@ def run_command(line: list[str], *, timeout: float, show: Callable[[str], None] 
             selector.register(process.stdout, selectors.EVENT_READ, "out")  # type: ignore[arg-type]
             selector.register(process.stderr, selectors.EVENT_READ, "error")  # type: ignore[arg-type]
             while selector.get_map():
-                left = begun + timeout - time.monotonic()
+                left = begun + BUSY * timeout - time.monotonic()
                 events = selector.select(max(left, 0.0))
                 if not events:
                     ending = Ending.TIMEOUT

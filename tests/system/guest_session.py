@@ -29,7 +29,7 @@ GUESTS = 2
 CONSOLE, QMP, GDB = 4001, 4101, 4201
 """First of the host's TCP ports for guests: guest N has the port plus N."""
 BOOT = 180.0
-"""Seconds of real time for a boot: an emulated machine on a busy one."""
+"""Seconds of real time for a boot. This limit and those of commands are for a quiet machine, and `qemu.BUSY` times as long in fact."""
 
 TROUBLE = (
     "WARNING: |BUG: |Oops|Internal error|Unable to handle|Call trace:|Kernel panic|SError|self-detected stall|detected stalls|soft lockup"
@@ -56,9 +56,9 @@ class Shell:
     def wait_for(self, text: str, timeout: float = BOOT) -> None:
         """Until `text` has come."""
         try:
-            self._stream.expect_exact(text, timeout=timeout)
+            self._stream.expect_exact(text, timeout=qemu.BUSY * timeout)
         except (pexpect.TIMEOUT, pexpect.EOF) as problem:
-            raise Trouble(f"{self.name}: no '{text}' ({type(problem).__name__}, {timeout:.0f} s)") from None
+            raise Trouble(f"{self.name}: no '{text}' ({type(problem).__name__}, {qemu.BUSY * timeout:.0f} s)") from None
 
     def take(self) -> None:
         """After the first prompt: make the shell one for programs, and keep the kernel's log off the console."""
@@ -74,9 +74,9 @@ class Shell:
     def finish(self, number: int, timeout: float = 60.0, *, check: bool = True) -> str:
         """The output of command `number`; with `check`, an exit code that is not 0 raises Trouble."""
         try:
-            self._stream.expect(rf"[\r\n]+@{number}@(\d+)@\r*\n", timeout=timeout)
+            self._stream.expect(rf"[\r\n]+@{number}@(\d+)@\r*\n", timeout=qemu.BUSY * timeout)
         except (pexpect.TIMEOUT, pexpect.EOF) as problem:
-            raise Trouble(f"{self.name}: command {number} did not end ({type(problem).__name__}, {timeout:.0f} s)") from None
+            raise Trouble(f"{self.name}: command {number} did not end ({type(problem).__name__}, {qemu.BUSY * timeout:.0f} s)") from None
         output = self._stream.before.replace("\r", "")
         code = int(self._stream.match[1])
         if check and code:
