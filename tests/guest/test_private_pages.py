@@ -11,11 +11,11 @@ from private_world import EXECUTE, FIRST, HOST_AT, IPA, ORDINARY, PAGE, SECOND, 
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import ending, guards, private, touch, vms
+from delphyne.el2.guest import ending, guards, lent, private, touch, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.kvm import seats
 from delphyne.el2.kvm.layout import Layout
-from delphyne.el2.memory import flush, frames, host_map, pages, shadow
+from delphyne.el2.memory import flush, frames, host_map, pages, shadow, stage2
 from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.pages import PoolName
@@ -391,3 +391,14 @@ def test_a_seeded_fault_is_caught(fault: str) -> None:
         except (AssertionError, Trap, MachineError):
             return
     raise AssertionError("nobody noticed")
+
+
+def test_a_page_beyond_the_guests_addresses_is_not_lent() -> None:
+    """The host's own table may have more addresses than the guest's."""
+    leaf = Stage2Leaf.of(stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL) | 0b11)
+    with a_world() as world:
+        before = books(world)
+        for shift in range(int(private.space_of(u64(FIRST)).bits), 49):
+            with frames.LOCK, GUESTS_LOCK:
+                assert lent.fill(u64(FIRST), Ipa(u64(1 << shift)), shadow.HostLeaf(u64(3), u64(A), leaf)) is Err.RANGE
+        assert books(world) == before

@@ -26,6 +26,7 @@ from guests_world import (
     attributes,
 )
 
+from delphyne.el2.kvm import faults
 from delphyne.el2.kvm.faults import Shown
 from delphyne.el2.memory import frames, graveyard, pages
 from delphyne.el2.memory.pages import PoolName
@@ -45,6 +46,21 @@ def test_a_page_is_filled_at_its_first_touch() -> None:
         assert world.touch(seat, 0x8000_0123, READ) == GUEST_MEMORY + 0x123
         assert shown(world.touch(seat, 0x8000_1000, READ)) == TRANSLATION | 3
         world.check()
+
+
+@pytest.mark.parametrize("bits", [36, 40, 42, 44, 48])
+def test_an_address_that_no_table_of_the_guest_has_is_shown_and_nothing_else(bits: int) -> None:
+    """G2: a guest's own stage 1 can lead to any address that the processor has, whatever its stage 2 begins with."""
+    with a_world() as world:
+        vm = world.new_vm(bits=bits)
+        world.put(vm, 0x8000_0000, 3, GUEST_MEMORY | attributes())
+        seat = world.sit(vm)
+        assert world.touch(seat, 0x8000_0000, READ) == GUEST_MEMORY
+        for ipa in [(1 << shift) + 0x8000_0000 for shift in range(bits, 52)] + [(1 << 52) - 0x1000]:
+            assert shown(world.touch(seat, ipa, READ)) & ~3 == TRANSLATION
+            faults.after_host(seat)
+            world.check()
+        assert world.touch(seat, 0x8000_0000, READ) == GUEST_MEMORY
 
 
 def test_a_block_is_one_leaf_where_all_of_it_is_the_hosts() -> None:

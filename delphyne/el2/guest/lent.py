@@ -11,7 +11,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, level_size
 from delphyne.el2.guest import private
 from delphyne.el2.guest.guards import GUARDS
-from delphyne.el2.memory import frames, shadow
+from delphyne.el2.memory import frames, shadow, tables
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.shadow import HostLeaf
 from delphyne.lang import Ipa, holds, u64
@@ -32,6 +32,8 @@ def drop_all(index: u64) -> None:
 @holds(GUESTS_LOCK)
 def fill(index: u64, page: Ipa, host: HostLeaf) -> None | Err:
     """A page of the host's that the stub runs from, as one leaf. Errors as `shadow.fill`; Err.EXISTS where the page is taken already."""
+    if not tables.covers(private.space_of(index), page.raw, u64(1)):
+        return Err.RANGE
     if private.find(index, page).descriptor.raw != 0:
         return Err.EXISTS
     guard = GUARDS.slots[index]

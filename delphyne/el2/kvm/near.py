@@ -39,8 +39,10 @@ def read(seat: Seat, vm: Vm, page: Ipa) -> Walked:
 def remember(seat: Seat, vm: Vm, found: Walked, page: Ipa) -> None:
     """Where the last tables for a page are, if there are both."""
     seat.near_block = u64(0)
+    if found.level != LAST_LEVEL:
+        return
     near = shadow.table_at(vm.shadow, page)
-    if found.level != LAST_LEVEL or near is None:
+    if near is None:
         return
     table = found.at.align_down(PAGE_SIZE)
     index = frames.index_of(table)

@@ -201,8 +201,6 @@ def clear(shadow: Shadow, ipa: Ipa) -> u64 | Err:
 def drop_pieces(shadow: Shadow, ipa: Ipa) -> None:
     """Take away the single pages of the 2 MiB around `ipa` that came from one block of the host's, whether or not `ipa` is among them. No processor
     uses them when this returns."""
-    if not tables.covers(shadow.space, ipa.raw, u64(1)):
-        return
     table = table_at(shadow, ipa)
     if table is not None and _clear_siblings(table, LAST_LEVEL, u8(BLOCK_LEVEL)) != 0:
         flush.stage2_all(tables.vttbr_of(shadow.space))
@@ -278,6 +276,8 @@ def forget_tables(shadow: Shadow) -> None:
 @holds(GUESTS_LOCK)
 def table_at(shadow: Shadow, ipa: Ipa) -> u64 | None:
     """The table of pages in which the leaf for `ipa` stands or would stand, where there is one; until the epoch ends."""
+    if not tables.covers(shadow.space, ipa.raw, u64(1)):
+        return None
     found = tables.walk(shadow.space, ipa.raw)
     return found.table if found.level == LAST_LEVEL else None
 
