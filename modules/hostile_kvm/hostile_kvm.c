@@ -715,6 +715,7 @@ static void reach(void)
 #define S1_TABLE	0x3UL
 #define TCR_39		(25UL | 3UL << 8 | 1UL << 10 | 3UL << 12 | 1UL << 23 | 2UL << 32)
 #define TCR_HA_BIT	(1UL << 39)
+#define GUEST_BITS	40			/* as VTCR says */
 
 static void with_own_tables(struct vm *vm, struct kvm_vcpu *vcpu, u64 root)
 {
@@ -737,7 +738,9 @@ static void try_walks(u64 nothing)
 	struct kvm_vcpu *vcpu = vm->vcpus[0];
 	struct tally tally = {};
 	const u64 outputs[] = { nothing, 0x9010000, el2_base, virt_to_phys(vm->root), 0x9010000 };
-	unsigned int i, slot;
+	const u64 range = min(read_sysreg(id_aa64mmfr0_el1) & 15, 5ULL);
+	const unsigned int address_bits = id_aa64mmfr0_parange_to_phys_shift(range);
+	unsigned int i, slot, beyond = 0;
 
 	/* The root in nothing, a device, the hypervisor, the VM's own stage 2; as Normal memory, as a device, read-only with flags to be set. */
 	for (i = 0; i < 4 * ARRAY_SIZE(outputs); i++) {
@@ -763,7 +766,20 @@ static void try_walks(u64 nothing)
 		flush_all(vm);
 		count(&tally, vcpu, run(vcpu));
 	}
-	say_tally("walks", tally, "");
+	/* One entry leads to each address that the processor has and the guest's stage 2 has not. */
+	for (i = GUEST_BITS; i < address_bits; i++) {
+		with_own_tables(vm, vcpu, DATA);
+		for (slot = 0; slot < 511; slot++)
+			vm->data[slot] = (u64)slot << 30 | S1_BLOCK;
+		vm->data[511] = 1UL << i | S1_BLOCK;
+		clean(vm->data, PAGE_SIZE);
+		*register_of(vcpu, TCR_EL1) = (TCR_39 & ~(7UL << 32)) | range << 32;
+		vcpu->arch.ctxt.regs.regs[0] = 511UL << 30;
+		flush_all(vm);
+		count(&tally, vcpu, run(vcpu));
+		beyond++;
+	}
+	say_tally("walks", tally, "beyond %u ", beyond);
 }
 
 /* ---- pools ----------------------------------------------------------------------------------------------------------------------------------- */
