@@ -738,8 +738,7 @@ static void try_walks(u64 nothing)
 	struct kvm_vcpu *vcpu = vm->vcpus[0];
 	struct tally tally = {};
 	const u64 outputs[] = { nothing, 0x9010000, el2_base, virt_to_phys(vm->root), 0x9010000 };
-	const u64 range = min(read_sysreg(id_aa64mmfr0_el1) & 15, 5ULL);
-	const unsigned int address_bits = id_aa64mmfr0_parange_to_phys_shift(range);
+	const unsigned int address_bits = id_aa64mmfr0_parange_to_phys_shift(read_sysreg(id_aa64mmfr0_el1) & 15);
 	unsigned int i, slot, beyond = 0;
 
 	/* The root in nothing, a device, the hypervisor, the VM's own stage 2; as Normal memory, as a device, read-only with flags to be set. */
@@ -766,18 +765,12 @@ static void try_walks(u64 nothing)
 		flush_all(vm);
 		count(&tally, vcpu, run(vcpu));
 	}
-	/* One entry leads to each address that the processor has and the guest's stage 2 has not. */
-	for (i = GUEST_BITS; i < address_bits; i++) {
+	/* Without a stage 1: each bit of an address that the processor has and the guest's stage 2 has not. */
+	for (i = GUEST_BITS; i < address_bits; i++, beyond++) {
 		with_own_tables(vm, vcpu, DATA);
-		for (slot = 0; slot < 511; slot++)
-			vm->data[slot] = (u64)slot << 30 | S1_BLOCK;
-		vm->data[511] = 1UL << i | S1_BLOCK;
-		clean(vm->data, PAGE_SIZE);
-		*register_of(vcpu, TCR_EL1) = (TCR_39 & ~(7UL << 32)) | range << 32;
-		vcpu->arch.ctxt.regs.regs[0] = 511UL << 30;
-		flush_all(vm);
+		*register_of(vcpu, SCTLR_EL1) = SCTLR_OFF;
+		vcpu->arch.ctxt.regs.regs[0] = 1UL << i;
 		count(&tally, vcpu, run(vcpu));
-		beyond++;
 	}
 	say_tally("walks", tally, "beyond %u ", beyond);
 }

@@ -67,8 +67,9 @@ def test_each_call_and_each_control_is_wrong_once(built: Built, places: Layout, 
     assert seen.of("code")["made"] == 0x200, seen.console
     assert seen.of("code")["refused"] == 0, seen.console
     assert {0x16, 0x17} <= classes(seen.of("code")), seen.console
-    assert seen.of("walks")["refused"] == 0, seen.console
-    assert seen.of("walks")["beyond"] > 0, f"no guest named an address beyond its own\n{seen.console}"
+    walks = seen.of("walks")
+    assert walks["refused"] == 0, seen.console
+    assert walks["beyond"] == {"cortex-a57": 4, "max": 12}[cpu], seen.console
     for what, made in (("far", 1024), ("pools", 1280)):
         assert (seen.of(what)["made"], seen.of(what)["ended"]) == (made, made), seen.console
     assert seen.of("together")["refused"] > 0, f"no two CPUs wanted the vCPU at one time\n{seen.console}"
