@@ -12,7 +12,7 @@ from delphyne.fuzz.ways import disagreement
 from delphyne.fuzz.workers import Worker
 
 PIECES = 4
-EACH = 90
+EACH = 50
 
 
 @pytest.mark.parametrize("piece", range(PIECES))

@@ -294,5 +294,5 @@ def run(machine: Any, examples: int) -> Any:
     return case
 
 
-TestGuests = run(Guests, 150)
-TestGuestsOfProcessorsThatSetFlags = run(GuestsOfProcessorsThatSetFlags, 40)
+TestGuests = run(Guests, 90)
+TestGuestsOfProcessorsThatSetFlags = run(GuestsOfProcessorsThatSetFlags, 24)

@@ -74,7 +74,7 @@ def test_every_justification_names_a_mutant_and_says_why() -> None:
         ("unmap_leaf", "drop `_flush(space, address)`", "tables.unmap_leaf", "a table is freed only when no processor walks it"),
         ("_split_once", "drop `_flush(space, address)`", "tables.split", "nothing is put in a place before its old translation is forgotten"),
         ("_split_once", "drop `_clear(block.table, block.slot)`", "tables.split", "a live descriptor changes only its permissions"),
-        ("map_found", "level - found.level: Add", "tables.map_leaf", "nothing stays reserved"),
+        pytest.param("map_found", "level - found.level: Add", "tables.map_leaf", "nothing stays reserved", marks=pytest.mark.slow),
     ],
 )
 def test_a_wrong_table_operation_fails_in_plain_cpython_too(function: str, change: str, theorem: str, what: str) -> None:

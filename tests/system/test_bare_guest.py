@@ -14,7 +14,7 @@ from delphyne.client.bare_guest import KINDS
 
 pytestmark = pytest.mark.system
 
-WAYS = pytest.mark.parametrize("plain", [True, False], ids=["plain", "delphyne"])
+WAYS = pytest.mark.parametrize("plain", [pytest.param(True, marks=pytest.mark.slow), False], ids=["plain", "delphyne"])
 
 
 @pytest.fixture(scope="module")

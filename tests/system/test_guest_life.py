@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from gdb_remote import PC, Point
 from guest_session import HostSession, RunningGuest, machine, session
-from guest_table import KERNELS
 from guest_ways import WAYS
 
 from delphyne.board.host import Host
@@ -89,7 +88,7 @@ def _reboot(guest: RunningGuest) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [pytest.param("6.1", marks=pytest.mark.slow), "6.12"])
 def test_stop_continue_debug_reboot(image: Path, way: str, kernel: str) -> None:
     with session(Host(kernel=kernel, machine=machine(), plain=way == "plain"), image) as host:
         guest = host.boot_guest(Guest(kernel))

@@ -72,7 +72,7 @@ def _boot_on_the_move(host: HostSession, shape: Guest) -> RunningGuest:
     return guest
 
 
-@pytest.mark.parametrize(("kernel", "host_kernel"), [("6.1", "6.1"), ("6.12", "6.12")])
+@pytest.mark.parametrize(("kernel", "host_kernel"), [pytest.param("6.1", "6.1", marks=pytest.mark.slow), ("6.12", "6.12")])
 def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host_kernel: str) -> None:
     shape = protected(kernel)
     with session(

@@ -52,7 +52,7 @@ def watched(image: Path, tmp_path: Path) -> Iterator[tuple[HostSession, Qmp]]:
         yield host, monitor
 
 
-@pytest.mark.parametrize("command", ["poweroff -f", "reboot -f"])
+@pytest.mark.parametrize("command", ["poweroff -f", pytest.param("reboot -f", marks=pytest.mark.slow)])
 def test_nothing_of_a_guest_outlives_the_machine(image: Path, tmp_path: Path, command: str) -> None:
     with watched(image, tmp_path) as (host, monitor):
         guest = host.boot_guest(SHAPE)
