@@ -15,7 +15,8 @@
  *
  * Between the two probes interrupts are masked and KVM looks at nothing that is changed here: what the guest was not to change is put back at the
  * exit, so that KVM goes on with what it had. What differs from the garbage after an exit was shown by the hypervisor. Left alone are the list
- * registers, through which interrupts come, the bits of HCR that are interrupts, and by whom the vCPU is found: hw_mmu and sve_state.
+ * registers, through which interrupts come, the bits of HCR that are interrupts, by whom the vCPU is found: hw_mmu and sve_state, and MPIDR_EL1, by
+ * which KVM finds it on other CPUs while it runs.
  */
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
@@ -153,6 +154,8 @@ static int before(struct kprobe *probe, struct pt_regs *regs)
 	for (i = 0; i < ARRAY_SIZE(parts); i++)
 		if (mine->modes & 1 << parts[i].mode)
 			get_random_bytes((u8 *)vcpu + parts[i].at, parts[i].size);
+	/* Other CPUs of the host find by it whom the guest's interrupts are for (vgic_v3_dispatch_sgi), whether or not the vCPU runs. */
+	ctxt_sys_reg(&vcpu->arch.ctxt, MPIDR_EL1) = ctxt_sys_reg(&saved->arch.ctxt, MPIDR_EL1);
 	if (mine->modes & 1 << VGIC) {
 		/* The interrupts that KVM has put there are to reach the guest; that it may not see to. */
 		keep = saved->arch.vgic_cpu.vgic_v3.vgic_hcr & 1;
