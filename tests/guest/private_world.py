@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import guards, private, touch, vcpus, vms
+from delphyne.el2.guest import guards, lent, private, touch, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.memory import blocks, frames, graveyard, host_map, invariants, pages, shadow, stage2, tables
 from delphyne.el2.memory.frames import FrameEntry, State
@@ -26,7 +25,7 @@ from delphyne.el2.memory.host_map import HOST_LOCK, HOST_SPACE
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.sealing import engine, records
 from delphyne.el2.sealing import page as sealed
-from delphyne.lang import Array, Ipa, Pa, Slice, Va, u8, u16, u64, wipe
+from delphyne.lang import Array, Ipa, Pa, Slice, u8, u16, u64, wipe
 from delphyne.lang.locks import forget_held_locks
 from delphyne.lang.machine import Access, GuestFault, Machine
 
@@ -35,11 +34,16 @@ RAM, RAM_SIZE = 0x4000_0000, 0x0180_0000
 PAGES_AT, BOOKKEEPING_AT, FRAMES_AT, RECORDS_AT = RAM, RAM + 0x40_0000, RAM + 0x50_0000, RAM + 0x60_0000
 HOST_AT = RAM + 0x80_0000
 LOOKED_AT = 48
-"""Frames from HOST_AT on that tests use, and `check` looks at."""
+"""Frames from HOST_AT on that tests use, and `World.check` looks at unless it is told others."""
 IPA = 0x8000_0000
 """Where the guests' memory begins, to them."""
 FIRST, SECOND, ORDINARY = 0, 1, 2
-"""The VMs; the first two have the guards of the same numbers."""
+"""The VMs; the first two have the guards of the same numbers when a world begins."""
+VMS = (FIRST, SECOND, ORDINARY)
+EYES = ("VTTBR_EL2", "VTCR_EL2", "HCR_EL2")
+"""The registers that say by which tables a CPU looks at memory."""
+ADDRESS = 0x0000_FFFF_FFFF_F000
+MAX_CPUS = 4
 READ, WRITE, EXECUTE = Access.READ, Access.WRITE, Access.EXECUTE
 
 
@@ -57,33 +61,35 @@ class World:
         with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
             assert host_map.create(u64(40)) is None
             assert host_map.add(u64(HOST_AT), u64(RAM + RAM_SIZE - HOST_AT)) is None
-            for number in (FIRST, SECOND, ORDINARY):
+            for number in VMS:
                 vm = vms.VMS.slots[number]
                 vm.used = True
                 vms.guard(u64(number), u64(0))
                 assert shadow.create(vm.shadow, u64(40), u16(number + 1)) is None
-            for number in (FIRST, SECOND):
-                made = guards.create(u64(number))
-                assert made == number
-                guard = GUARDS.slots[number]
-                guard.phase, guard.committed = Phase.PROTECTED, True
-                engine.expand(guard.key, Array[u8, 32].of([number + 1] * 32)[:])  # type: ignore[attr-defined]
+            spaces: dict[int | None, tables.Space] = {number: vms.VMS.slots[number].shadow.space for number in VMS}
+            spaces[None] = HOST_SPACE
+            self._eyes = {who: self._eyes_of(space) for who, space in spaces.items()}
+        for number in (FIRST, SECOND):
+            self.begin(number)
+            self.commit(number)
+        self.looked_at = range(HOST_AT, HOST_AT + LOOKED_AT * PAGE, PAGE)
         self.use_host()
 
     # --- who looks -------------------------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _eyes_of(space: tables.Space) -> tuple[int, ...]:
+        return int(tables.vttbr_of(space).raw), int(stage2.vtcr(space, u8(5)).raw), 1 << 31 | 1
+
     def use_host(self) -> None:
-        with HOST_LOCK:
-            self._use(HOST_SPACE)
+        self._use(None)
 
     def use_guest(self, number: int) -> None:
-        with GUESTS_LOCK:
-            self._use(vms.VMS.slots[number].shadow.space)
+        self._use(number)
 
-    def _use(self, space: tables.Space) -> None:
-        self.machine.write_register("VTTBR_EL2", int(tables.vttbr_of(space).raw))
-        self.machine.write_register("VTCR_EL2", int(stage2.vtcr(space, u8(5)).raw))
-        self.machine.write_register("HCR_EL2", 1 << 31 | 1)
+    def _use(self, who: int | None) -> None:
+        for name, x in zip(EYES, self._eyes[who], strict=True):
+            self.machine.write_register(name, x)
 
     def reach(self, number: int | None, at: int, access: Access = READ) -> int | None:
         """Where a guest, or the host (None), gets by an address; None for a fault. The host's map is current afterwards."""
@@ -114,12 +120,34 @@ class World:
         with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
             return operation(*arguments)  # type: ignore[operator]
 
+    def guard(self, number: int) -> int:
+        """The guard of a VM that is protected, or becoming so."""
+        with GUESTS_LOCK:
+            found = guards.of_vm(u64(number))
+        assert found is not None
+        return int(found)
+
+    def begin(self, number: int) -> None:
+        """An ordinary VM becomes one that is being measured, with a key that no other ever has."""
+        with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+            assert shadow.drop_all(vms.VMS.slots[number].shadow) is None
+            made = guards.create(u64(number))
+            assert not isinstance(made, Err)
+            guard = GUARDS.slots[made]
+            engine.expand(guard.key, Array[u8, 32].of([int(guard.identity) % 256] * 32)[:])  # type: ignore[attr-defined]
+
+    def commit(self, number: int) -> None:
+        guard = GUARDS.slots[self.guard(number)]
+        self.do(lent.drop_all, u64(self.guard(number)))
+        guard.phase, guard.committed = Phase.PROTECTED, True
+
     def admit(self, number: int, ipa: int, pa: int) -> object:
-        found = self.do(private.find, u64(number), Ipa(u64(ipa)))
-        return self.do(private.admit, u64(number), Ipa(u64(ipa)), Pa(u64(pa)), found)
+        index = u64(self.guard(number))
+        found = self.do(private.find, index, Ipa(u64(ipa)))
+        return self.do(private.admit, index, Ipa(u64(ipa)), Pa(u64(pa)), found)
 
     def page(self, operation: object, number: int, ipa: int) -> object:
-        return self.do(operation, u64(number), Ipa(u64(ipa)))
+        return self.do(operation, u64(self.guard(number)), Ipa(u64(ipa)))
 
     def touch(self, pa: int) -> bytes | None:
         """The host reads a page of RAM, whosever it is; None where it never gets there."""
@@ -129,10 +157,16 @@ class World:
 
     def lend_to_ordinary(self, ipa: int, pa: int) -> None:
         """An ordinary guest's leaf for a page of the host's."""
-        leaf = stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL)
+        assert self.fill(ORDINARY, ipa, pa) is None
+
+    def fill(self, number: int, ipa: int, pa: int) -> object:
+        """The same for any VM that is an ordinary one, or an error."""
         with frames.LOCK, GUESTS_LOCK:
-            host = shadow.HostLeaf(u64(3), u64(pa), Stage2Leaf.of(leaf | 0b11))
-            assert shadow.fill(vms.VMS.slots[ORDINARY].shadow, Ipa(u64(ipa)), host) is None
+            return shadow.fill(vms.VMS.slots[number].shadow, Ipa(u64(ipa)), host_leaf(pa))
+
+    def lend_to_stub(self, number: int, ipa: int, pa: int) -> object:
+        """The same for one that is becoming protected."""
+        return self.do(lent.fill, u64(self.guard(number)), Ipa(u64(ipa)), host_leaf(pa))
 
     # --- what must hold --------------------------------------------------------------------------------------------------------------------
 
@@ -143,17 +177,21 @@ class World:
 
     def leaves(self, number: int) -> dict[int, int]:
         """Address -> output of each leaf in a guest's tables, and nothing of what stands in other slots."""
+        return {at: raw & ADDRESS for at, raw in self.descriptors(number).items()}
+
+    def descriptors(self, number: int) -> dict[int, int]:
+        """The same with all that stands in each leaf."""
         found: dict[int, int] = {}
 
         def visit(page: int, level: int, base: int, count: int) -> None:
             words = struct.unpack(f"<{512 * count}Q", self.machine.memory.read(PAGES_AT + PAGE * page, PAGE * count))
             for slot, raw in enumerate(words):
                 if raw & 1:
-                    at, output = base + (slot << 39 - 9 * level), raw & 0x0000_FFFF_FFFF_F000
+                    at = base + (slot << 39 - 9 * level)
                     if level < 3:
-                        visit((output - PAGES_AT) // PAGE, level + 1, at, 1)
+                        visit(((raw & ADDRESS) - PAGES_AT) // PAGE, level + 1, at, 1)
                     else:
-                        found[at] = output
+                        found[at] = raw
 
         space = vms.VMS.slots[number].shadow.space
         visit(int(space.root), int(space.start), 0, int(space.roots))
@@ -162,13 +200,18 @@ class World:
     def check(self) -> None:
         """The invariants of `frames`, `private`, `records` and `host_map`, while no lock is held."""
         owners: dict[int, tuple[int, int]] = {}
-        for number in (FIRST, SECOND):
-            for ipa, pa in self.leaves(number).items():
+        hosts: set[int] = set()
+        for number in VMS:
+            owner = int(vms.VMS.slots[number].guard)
+            for ipa, raw in self.descriptors(number).items():
+                pa = raw & ADDRESS
+                if owner == 0 or raw >> 55 & 15 < private.PRIVATE_MARK:
+                    hosts.add(pa)
+                    continue
                 assert pa not in owners, "two leaves lead to one frame"
-                owners[pa] = (number + 1, ipa)
-        lent = set(self.leaves(ORDINARY).values())
+                owners[pa] = (owner, ipa)
         promised = 0
-        for pa in range(HOST_AT, HOST_AT + LOOKED_AT * PAGE, PAGE):
+        for pa in self.looked_at:
             entry = self.entry(pa)
             assert invariants.entry_is_sound(entry)
             assert entry.state is not State.BUSY, "nobody is at work"
@@ -178,20 +221,27 @@ class World:
             if entry.state is State.HOST:
                 assert pa not in owners
             else:
-                assert pa not in lent
+                assert pa not in hosts
                 if pa in owners:
                     assert owners[pa] == (int(entry.owner), int(entry.page) * PAGE)
                 promised += entry.state is State.PRIVATE
         promised += int(records.LEDGER.taken)
         assert int(records.LEDGER.promised) == promised
-        assert sum(int(GUARDS.slots[number].private) for number in (FIRST, SECOND)) == promised
+        assert sum(int(GUARDS.slots[number].private) for number in range(len(VMS))) == promised
+
+
+def host_leaf(pa: int) -> shadow.HostLeaf:
+    """What a host's table says that leads to a page, with all rights."""
+    leaf = stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL)
+    return shadow.HostLeaf(u64(3), u64(pa), Stage2Leaf.of(leaf | 0b11))
 
 
 def quick_step(job: sealed.Job, area: object, key: object, window: Slice[u8], limit: u64) -> bool | Err:
     """In place of `page.step`: an export or an import at once, by hashlib."""
     terms = job.record.terms
     raw = bytes(window)
-    stream = hashlib.shake_256(repr((JOBS[id(job)], int(terms.version))).encode()).digest(PAGE)
+    first_words = [int(key.words[at]._hidden) for at in range(4)]  # type: ignore[attr-defined]
+    stream = hashlib.shake_256(repr((first_words, int(terms.version))).encode()).digest(PAGE)
     mixed = raw if terms.clean else bytes(a ^ b for a, b in zip(raw, stream, strict=True))
     exporting = job.phase is sealed.Phase.EXPORT
     shown = mixed if exporting else raw
@@ -219,16 +269,18 @@ def forget_statics() -> None:
     forget_held_locks()
     for static in (pages.POOLS, pages.REGION, frames.LAYOUT, HOST_SPACE, records.LEDGER):
         wipe(static)
+    vms.VMS.ordinary = u64(0)
     for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS, GUARDS.slots, guards.ALIVE, guards.OFFSETS):
         array._cells._made.clear()
     graveyard.GRAVEYARD.count = vms.VMS.clock = vcpus.VCPUS.clock = GUARDS.identities = u64(0)
-    wipe(CPUS.of(0))
+    for number in range(MAX_CPUS):
+        wipe(CPUS.of(number))
 
 
 @contextmanager
-def a_world(count: int = 64, *, quick: bool = True) -> Iterator[World]:
-    """A machine and its world, with `count` records; a frame that changes hands is known to no TLB."""
-    take, give_back = private._take, private._return
+def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1) -> Iterator[World]:
+    """A machine and its world, with `count` records. A frame that changes hands is known to no TLB by then, and memory has what it holds."""
+    take, give_back, restore = private._take, private._return, host_map.restore
 
     def taken(index: u64, ipa: Ipa, pa: Pa) -> Err | None:
         done = take(index, ipa, pa)
@@ -237,11 +289,14 @@ def a_world(count: int = 64, *, quick: bool = True) -> Iterator[World]:
         return done
 
     def returned(index: u64, ipa: Ipa, pa: Pa) -> None:
-        clean_range(Va(pa.raw), u64(PAGE))
-        machine.hand_over(int(pa.raw))
-        give_back(index, ipa, pa)
+        def restored(at: Pa) -> None:
+            machine.hand_over(int(at.raw))
+            restore(at)
 
-    with Machine(RAM, RAM_SIZE, 1, registers={"ID_AA64MMFR0_EL1": 5}) as machine:
+        with mock.patch.object(host_map, "restore", restored):
+            give_back(index, ipa, pa)
+
+    with Machine(RAM, RAM_SIZE, cpus, registers={"ID_AA64MMFR0_EL1": 5}) as machine:
         forget_statics()
         assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(16 + 6 + 48)) is None
         try:

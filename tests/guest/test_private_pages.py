@@ -213,6 +213,17 @@ def test_an_ordinary_guest_loses_what_a_protected_one_gets() -> None:
         world.check()
 
 
+def test_a_guest_that_is_becoming_protected_loses_what_another_gets() -> None:
+    """Whether or not there is an ordinary guest beside them. What it runs from is the host's, as are an ordinary guest's pages."""
+    with a_world() as world:
+        world.begin(ORDINARY)
+        assert world.lend_to_stub(ORDINARY, IPA, A) is None
+        assert world.reach(ORDINARY, IPA, WRITE) == A
+        assert world.admit(FIRST, IPA, A) is None
+        assert world.reach(ORDINARY, IPA) is None
+        world.check()
+
+
 @pytest.mark.parametrize("what", ["records", "guests' tables", "the host's tables"])
 def test_what_is_lacking_is_said_before_anything_is_done(what: str) -> None:
     with a_world(count=0 if what == "records" else 8) as world:

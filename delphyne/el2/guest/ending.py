@@ -37,7 +37,7 @@ def end_some(index: u64) -> bool:
     """One piece; True once the VM is an ordinary one. Pages of a guest that never was protected go back with what the host wrote."""
     if not _give_back_some(index):
         return False
-    dropped = shadow.drop_all(private.shadow_of(index))
+    dropped = shadow.drop_all(guards.shadow_of(index))
     if isinstance(dropped, Err):
         graveyard.work()
         return False

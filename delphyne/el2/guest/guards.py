@@ -17,6 +17,7 @@ from typing import Final
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import vms
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
+from delphyne.el2.memory.shadow import Shadow
 from delphyne.el2.sealing import aes256, sha256
 from delphyne.lang import Array, AtomicU64, Enum8, Order, guarded, holds, struct, u8, u16, u64, wipe
 
@@ -85,6 +86,12 @@ def of_vm(vm: u64) -> u64 | None:
     """The guard of a VM; None where it is an ordinary one."""
     number = vms.VMS.slots[vm].guard
     return None if number == 0 else number - 1
+
+
+@holds(GUESTS_LOCK)
+def shadow_of(index: u64) -> Shadow:
+    """The tables of a guard's guest, as the shadow that they were before."""
+    return vms.VMS.slots[GUARDS.slots[index].vm].shadow
 
 
 @holds(GUESTS_LOCK)

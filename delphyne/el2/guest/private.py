@@ -20,14 +20,13 @@ from delphyne.el2.arch.caches import clean_range, forget_instructions, zero_page
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, Stage2Leaf, Stage2Memory
-from delphyne.el2.guest import guards, vms
+from delphyne.el2.guest import guards, lent, vms
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.memory import blocks, flush, frames, host_map, shadow, stage2, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.memory.pages import TABLES
-from delphyne.el2.memory.shadow import Shadow
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.memory.tables import Space, Walk
 from delphyne.el2.sealing import page as sealed
@@ -70,13 +69,7 @@ class Absent(Bits64):
 @holds(GUESTS_LOCK)
 def space_of(index: u64) -> Space:
     """The tables of a guard's guest."""
-    return vms.VMS.slots[GUARDS.slots[index].vm].shadow.space
-
-
-@holds(GUESTS_LOCK)
-def shadow_of(index: u64) -> Shadow:
-    """The same, as the shadow that it was before."""
-    return vms.VMS.slots[GUARDS.slots[index].vm].shadow
+    return guards.shadow_of(index).space
 
 
 @holds(GUESTS_LOCK)
@@ -116,7 +109,7 @@ def admit(index: u64, ipa: Ipa, pa: Pa, where: Walk) -> None | Err:
     Err.INTEGRITY where the frame does not hold what was exported: it stays the host's."""
     found = where
     if found.level != LAST_LEVEL:
-        deepened = shadow.deepen(shadow_of(index), ipa)
+        deepened = shadow.deepen(guards.shadow_of(index), ipa)
         if isinstance(deepened, Err):
             return deepened
         found = deepened
@@ -209,7 +202,7 @@ def _import(index: u64, ipa: Ipa, pa: Pa, number: u64) -> None | Err:
 def hold(index: u64, ipa: Ipa, pa: Pa, rights: Rights) -> None | Err:
     """The host's frame at `pa` becomes the guest's page at `ipa` as it is, mapped nowhere yet: to be measured. Errors as `admit`; Err.EXISTS where
     the page has a fate already."""
-    found = shadow.deepen(shadow_of(index), ipa)
+    found = shadow.deepen(guards.shadow_of(index), ipa)
     if isinstance(found, Err):
         return found
     if found.descriptor.raw != 0:
@@ -345,7 +338,7 @@ def share(index: u64, ipa: Ipa) -> None | Err:
 
     Err.STATE where it is shared already, or is exported and has to come back first; Err.PERMISSION where the guest may not write it; Err.NO_MEMORY
     without tables."""
-    found = shadow.deepen(shadow_of(index), ipa)
+    found = shadow.deepen(guards.shadow_of(index), ipa)
     if isinstance(found, Err):
         return found
     leaf = leaf_of(found)
@@ -450,16 +443,15 @@ def _take(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
 @holds(FRAMES_LOCK)
 @holds(GUESTS_LOCK)
 def _drop_ordinary(pa: Pa) -> None | Err:
-    """No ordinary guest reaches the frame when this returns. Err.RANGE where one might and it is no RAM, Err.BUSY where more is to be done than the
-    graveyard takes."""
-    ordinary = vms.VMS.ordinary
-    if ordinary == 0:
-        return None
+    """No guest, ordinary or becoming protected, reaches the frame as one of the host's when this returns. Err.RANGE where it is no RAM, Err.BUSY
+    where more is to be done than the graveyard takes."""
     entry = frames.index_of(pa)
     if entry is None:
         return Err.RANGE
     if blocks.leaves(entry) == 0:
         return None
+    lent.drop_everybodys()
+    ordinary = vms.VMS.ordinary
     while ordinary != 0:
         slot = vms.VMS.slots[count_trailing_zeros(ordinary)]
         ordinary &= ordinary - 1
