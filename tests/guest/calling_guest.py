@@ -74,20 +74,24 @@ class Answered:
 
 
 class HostTables:
-    """The host's stage-2 table of one guest, at TABLES_AT: with nothing in it, and room for the 2 MiB from IPA on."""
+    """The host's stage-2 table of one guest, in four frames: with nothing in it, and room for the 2 MiB from IPA on."""
 
-    def __init__(self, world: World, vm: int) -> None:
+    def __init__(self, world: World, vm: int, at: int = TABLES_AT) -> None:
         self._memory = world.machine.memory
-        vms.VMS.slots[vm].table = HostTable(Pa(u64(TABLES_AT)), u64(40), u64(1), u64(2), False, False)
-        self._put(TABLES_AT + 8 * (IPA >> 30), TABLES_AT + 2 * PAGE | 3)
-        self._put(TABLES_AT + 2 * PAGE, TABLES_AT + 3 * PAGE | 3)
+        self._last = at + 3 * PAGE
+        vms.VMS.slots[vm].table = HostTable(Pa(u64(at)), u64(40), u64(1), u64(2), False, False)
+        self._put(at + 8 * (IPA >> 30), at + 2 * PAGE | 3)
+        self._put(at + 2 * PAGE, self._last | 3)
 
     def _put(self, at: int, word: int) -> None:
         self._memory.write(at, word.to_bytes(8, "little"))
 
     def lead(self, ipa: int, pa: int, rights: int = 0b11 << 6) -> None:
         """A page leads there from now on, with these rights (S2AP)."""
-        self._put(TABLES_AT + 3 * PAGE + 8 * ((ipa - IPA) // PAGE), pa | 1 << 10 | 0b1111 << 2 | 3 << 8 | rights | 3)
+        self._put(self._last + 8 * ((ipa - IPA) // PAGE), pa | 1 << 10 | 0b1111 << 2 | 3 << 8 | rights | 3)
+
+    def lead_nowhere(self, ipa: int) -> None:
+        self._put(self._last + 8 * ((ipa - IPA) // PAGE), 0)
 
 
 class Caller:
