@@ -88,7 +88,8 @@ WITHOUT = (Kind.UNTOUCHED, Kind.EXPORTED, Kind.LENT, Kind.HELD)
 
 @dataclass
 class Page:
-    """`content` and `given`, what the host has instead of it, are those of an exported one; `given` is None where nobody saw it."""
+    """`content` and `given`, what the host has instead of it, are those of an exported one. `given` is None where nobody saw it: it was overwritten
+    at once."""
 
     kind: Kind = Kind.UNTOUCHED
     frame: int = 0
@@ -466,7 +467,8 @@ class PrivatePages(RuleBasedStateMachine):
             self.memory[frame] = bytes(PAGE)
         else:
             self.exports += 1
-            guest.pages[ipa] = Page(Kind.EXPORTED, 0, page.rights, content, None if stores.hosts else shown)
+            given = content if not page.rights.write else None if stores.hosts else shown
+            guest.pages[ipa] = Page(Kind.EXPORTED, 0, page.rights, content, given)
             if not stores.hosts:
                 if page.rights.write:
                     assert shown not in self.given, "the same ciphertext again"
@@ -628,7 +630,9 @@ class PrivatePages(RuleBasedStateMachine):
             self.write(None, frame, frame, self.words(False))
 
     def somebody_executes(self) -> None:
-        vm, ipa, frame, hosts = self.pick(VMS), self.pick(IPAS), self.pick(FRAMES), self.pick([True, False, False])
+        vm, ipa, hosts = self.pick(VMS), self.pick(IPAS), self.pick([True, False])
+        shared = [page.frame for guest in self.guests for page in guest.pages.values() if page.kind is Kind.SHARED]
+        frame = self.pick(shared or FRAMES)
         with self.machine.on(self.cpu):
             if hosts and self.is_hosts_to_see(frame):
                 self.machine.guest_fetch(frame)
@@ -641,7 +645,8 @@ class PrivatePages(RuleBasedStateMachine):
 
     def host_maps(self) -> None:
         """A frame of its own for a guest that is not protected, or is not yet. `quickly`: by the way that does without the frames' lock."""
-        frame, how = self.pick(FRAMES), self.pick(["mapped", "mapped", "quickly", "unmapped"])
+        held = [frame for frame in FRAMES if self.holder(frame) is not None]
+        frame, how = self.pick(self.pick([FRAMES, held or FRAMES])), self.pick(["mapped", "mapped", "quickly", "quickly", "unmapped"])
         chosen = self.choose((None, Phase.MEASURING))
         if chosen is None:
             return
@@ -660,11 +665,7 @@ class PrivatePages(RuleBasedStateMachine):
             if filled:
                 guest.hosts[ipa] = frame
         elif guest.phase is None:
-            self.bury()
-            result = self.world.fill(vm, ipa, frame)
-            assert result is (None if free else Err.OWNER)
-            if free:
-                guest.hosts[ipa] = frame
+            self.is_mapped(guest, ipa, frame)
         elif guest.phase is Phase.MEASURING:
             taken = ipa in guest.hosts or guest.pages[ipa].kind is not Kind.UNTOUCHED
             result = self.world.lend_to_stub(vm, ipa, frame)
@@ -672,6 +673,13 @@ class PrivatePages(RuleBasedStateMachine):
             if result is None:
                 guest.hosts[ipa] = frame
                 guest.tables.add(ipa // BLOCK)
+
+    def is_mapped(self, guest: Guest, ipa: int, frame: int) -> None:
+        self.bury()
+        free = self.holder(frame) is None
+        assert self.world.fill(guest.number, ipa, frame) is (None if free else Err.OWNER)
+        if free:
+            guest.hosts[ipa] = frame
 
     def host_unmaps(self, guest: Guest, ipa: int) -> None:
         with frames.LOCK, GUESTS_LOCK:
@@ -726,12 +734,14 @@ class PrivatePages(RuleBasedStateMachine):
     def guest_goes_on(self) -> None:
         """It begins, is protected, is stopped, ends; one that is protected mostly stays so."""
         on_their_way = [guest.number for guest in self.guests if guest.phase is not Phase.PROTECTED]
-        guest = self.guests[self.pick(VMS if self.seldom() or not on_their_way else on_their_way)]
+        guest = self.guests[self.pick(self.pick([VMS, on_their_way or VMS, on_their_way or VMS]))]
         vm, how, pieces = guest.number, self.random.randrange(4), self.pick([1, 2, 100])
-        if guest.phase is None:
+        if guest.phase is None and how < 2:
             self.bury()
             self.world.begin(vm)
             self.begins(guest)
+        elif guest.phase is None:
+            self.is_mapped(guest, self.pick(IPAS), self.pick(FRAMES))
         elif guest.phase is Phase.MEASURING and how < 3:
             self.world.commit(vm)
             guest.phase, guest.committed, guest.hosts = Phase.PROTECTED, True, {}
@@ -897,9 +907,9 @@ class PrivatePages(RuleBasedStateMachine):
 
 OPERATIONS: dict[Callable[[PrivatePages], None], int] = {
     PrivatePages.host_gives: 14, PrivatePages.guest_faults: 8, PrivatePages.page_leaves: 8, PrivatePages.host_touches: 6,
-    PrivatePages.host_flushes: 4, PrivatePages.guest_shares: 5, PrivatePages.guest_unshares: 5, PrivatePages.guest_writes: 10,
-    PrivatePages.host_writes: 3, PrivatePages.somebody_executes: 4, PrivatePages.host_maps: 8, PrivatePages.el2_pins: 3,
-    PrivatePages.frame_is_busy: 2, PrivatePages.guest_goes_on: 6, PrivatePages.guest_is_measured: 5, PrivatePages.machine_goes_off: 1,
+    PrivatePages.host_flushes: 4, PrivatePages.guest_shares: 5, PrivatePages.guest_unshares: 7, PrivatePages.guest_writes: 10,
+    PrivatePages.host_writes: 3, PrivatePages.somebody_executes: 7, PrivatePages.host_maps: 10, PrivatePages.el2_pins: 3,
+    PrivatePages.frame_is_busy: 2, PrivatePages.guest_goes_on: 7, PrivatePages.guest_is_measured: 6, PrivatePages.machine_goes_off: 1,
 }  # fmt: skip
 """And how often each is done."""
 
@@ -914,5 +924,5 @@ def run(examples: int, steps: int) -> Any:
     return made
 
 
-TestPrivatePages = run(50, 50)
-TestManyPrivatePages = pytest.mark.slow(run(1500, 80))
+TestPrivatePages = run(28, 70)
+TestManyPrivatePages = pytest.mark.slow(run(1000, 120))
