@@ -387,6 +387,8 @@ class PrivatePages(RuleBasedStateMachine):
                 self.forgot_instructions(frame)
         else:
             assert not stores.guests
+            if result is Err.INTEGRITY:
+                self.split.add(frame // BLOCK)
 
     def host_gives(self) -> None:
         """A frame for a page that has none, with whatever in it."""
@@ -736,7 +738,7 @@ class PrivatePages(RuleBasedStateMachine):
         on_their_way = [guest.number for guest in self.guests if guest.phase is not Phase.PROTECTED]
         guest = self.guests[self.pick(self.pick([VMS, on_their_way or VMS, on_their_way or VMS]))]
         vm, how, pieces = guest.number, self.random.randrange(4), self.pick([1, 2, 100])
-        if guest.phase is None and how < 2:
+        if guest.phase is None and how == 0:
             self.bury()
             self.world.begin(vm)
             self.begins(guest)
@@ -745,6 +747,9 @@ class PrivatePages(RuleBasedStateMachine):
         elif guest.phase is Phase.MEASURING and how < 3:
             self.world.commit(vm)
             guest.phase, guest.committed, guest.hosts = Phase.PROTECTED, True, {}
+            if how == 2:
+                # Before it has touched what was measured.
+                self.guest_ends(guest, pieces)
         elif guest.phase is not Phase.PROTECTED or how == 3:
             self.guest_ends(guest, pieces)
         elif how == 2:
@@ -924,5 +929,5 @@ def run(examples: int, steps: int) -> Any:
     return made
 
 
-TestPrivatePages = run(28, 70)
-TestManyPrivatePages = pytest.mark.slow(run(1000, 120))
+TestPrivatePages = run(30, 75)
+TestManyPrivatePages = pytest.mark.slow(run(250, 120))
