@@ -929,5 +929,5 @@ def run(examples: int, steps: int) -> Any:
     return made
 
 
-TestPrivatePages = run(30, 75)
+TestPrivatePages = run(20, 75)
 TestManyPrivatePages = pytest.mark.slow(run(250, 120))
