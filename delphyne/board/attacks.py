@@ -144,6 +144,7 @@ _NOW = (
             f"{FRAMES}::test_a_live_address_keeps_its_frame_whatever_the_host_maps_there",
             f"{FRAMES}::test_a_frame_that_is_the_guests_already_is_not_given_twice", f"{FRAMES}::test_no_other_vm_gets_a_guests_frame",
             f"{FRAMES}::test_a_table_of_the_hosts_that_was_given_away_leads_nowhere",
+            f"{PAGES}::test_a_guest_that_is_becoming_protected_loses_what_another_gets",
         ),
         Verdict.HOLDS,
     ),

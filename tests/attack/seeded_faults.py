@@ -63,6 +63,10 @@ FAULTS = (
 """,
         FRAMES,
     ),
+    Fault(
+        "a guest that becomes protected keeps a page that another one gets", "guest/private.py", "    lent.drop_everybodys()\n", "",
+        "tests/guest/test_private_pages.py",
+    ),
     Fault("a version is used twice", "guest/guards.py", "    guard.version += 1\n", "", "tests/guest/test_private_pages.py"),
     Fault(
         "a vCPU's frames are not pinned", "guest/vcpus.py",
