@@ -22,8 +22,8 @@ LIBRARY = "usr/lib/python3.11"
 EXTENSIONS = ("_ctypes", "mmap")
 MODULES = (
     "__future__", "_collections_abc", "_weakrefset", "abc", "codecs", "collections/__init__", "collections/abc", "ctypes/__init__", "ctypes/_endian",
-    "encodings/__init__", "encodings/aliases", "encodings/ascii", "encodings/latin_1", "encodings/utf_8", "functools", "genericpath", "io", "keyword",
-    "operator", "os", "posixpath", "reprlib", "stat", "struct", "threading", "types",
+    "encodings/__init__", "encodings/aliases", "encodings/ascii", "encodings/latin_1", "encodings/utf_8", "enum", "functools", "genericpath", "io",
+    "keyword", "operator", "os", "posixpath", "reprlib", "signal", "stat", "struct", "threading", "types",
 )
 """What the client's imports come to."""
 PLACE = "usr/lib/delphyne"
