@@ -57,10 +57,11 @@ RECORDS = 6
 """Fewer than there are frames, so that they run out."""
 FOREIGN = 77
 """An owner that no VM is."""
-KINDS_OF_RIGHTS = [private.FULL, private.DATA, Rights(True, False, True), Rights(True, False, False)]
+KINDS_OF_RIGHTS = [private.FULL, private.DATA, Rights(True, False, True), Rights(True, False, True), Rights(True, False, False)]
 READ_ONLY = 0b01 << 6
 TAG = re.compile(rb"<(\d{8})>")
-LIVES = (EntryKind.STAGE2, EntryKind.COMBINED)
+LAST_KINDS = (EntryKind.STAGE2, EntryKind.COMBINED)
+"""What a TLB has of pages, and not of tables on the way to them."""
 ACCESSES = {READ: faults.Access.READ, WRITE: faults.Access.WRITE, EXECUTE: faults.Access.EXECUTE}
 
 
@@ -155,7 +156,7 @@ class Stores:
 
 
 BEGUN = (Phase.MEASURING, Phase.PROTECTED, Phase.STOPPED)
-LACKS = (None,) * 7 + ("records", "guests", "host", "graveyard")
+LACKS = (None,) * 12 + ("records", "guests", "host", "graveyard")
 NEVER = (0, -1)
 HOW = ("as it is",) * 2 + ("right",) * 6 + ("older", "another's", "altered", "zero")
 
@@ -172,6 +173,7 @@ class PrivatePages(RuleBasedStateMachine):
         self.split: set[int] = set()
         self.cpu = self.steps = 0
         self.picked: list[object] = []
+        self.lively = False
         self.tags = 0
         self.secrets: set[bytes] = set()
         self.given: dict[bytes, None] = {}
@@ -249,6 +251,8 @@ class PrivatePages(RuleBasedStateMachine):
 
     def choose(self, phases: tuple[Phase | None, ...], kinds: tuple[Kind, ...] = ALL) -> tuple[Guest, int, Page] | None:
         """A page of such a kind, of a guest in one of these phases."""
+        # What was done before in the same step may have taken the host's guests their leaves.
+        self.leaves()
         known = [
             (guest.number, ipa) for guest in self.guests for ipa, page in guest.pages.items() if guest.phase in phases and page.kind in kinds
         ]  # fmt: skip
@@ -258,8 +262,11 @@ class PrivatePages(RuleBasedStateMachine):
         return self.guests[number], ipa, self.guests[number].pages[ipa]
 
     def frame_to_give(self) -> int:
-        """Mostly one that is the host's to give."""
+        """Mostly one that is the host's to give, and often one that a guest of its own has."""
         own = [frame for frame in FRAMES if self.holder(frame) is None]
+        used = [frame for frame in own if any(frame in guest.hosts.values() for guest in self.guests)]
+        if used and self.random.random() < 0.4:
+            return self.pick(used)
         return self.pick([*FRAMES, *NOBODYS] if self.seldom() or not own else own)
 
     @contextmanager
@@ -390,7 +397,7 @@ class PrivatePages(RuleBasedStateMachine):
             if result is Err.INTEGRITY:
                 self.split.add(frame // BLOCK)
 
-    def host_gives(self) -> None:
+    def host_gives(self, wanted: int | None = None) -> None:
         """A frame for a page that has none, with whatever in it."""
         kinds = self.pick([WITHOUT, (Kind.EXPORTED,), (Kind.EXPORTED, Kind.LENT)])
         how, lack, when = self.pick(HOW), self.pick(LACKS), self.when()
@@ -398,7 +405,7 @@ class PrivatePages(RuleBasedStateMachine):
         if chosen is None:
             return
         guest, ipa, page = chosen
-        frame = self.frame_to_give()
+        frame = self.frame_to_give() if wanted is None else wanted
         self.fill_in(page, frame, how)
         self.admit(guest, ipa, frame, lack, when)
 
@@ -500,6 +507,8 @@ class PrivatePages(RuleBasedStateMachine):
             assert self.world.page(by, guest.number, ipa) is None
         if page.kind in ALONE:
             self.left(guest, ipa, stores, zeroed=relinquished)
+            if guest.phase is Phase.PROTECTED and self.pick([True, False]):
+                self.comes_back(guest, ipa, page.frame)
         elif page.kind is Kind.SHARED and by is not private.export:
             self.returned(guest, ipa, stores)
             guest.pages[ipa] = Page(Kind.LENT if by is private.retreat else Kind.UNTOUCHED)
@@ -508,9 +517,13 @@ class PrivatePages(RuleBasedStateMachine):
         elif relinquished:
             guest.pages[ipa] = Page()
 
-    def host_touches(self) -> None:
+    def comes_back(self, guest: Guest, ipa: int, frame: int) -> None:
+        self.fill_in(guest.pages[ipa], frame, "right")
+        self.admit(guest, ipa, frame, None, NEVER)
+
+    def host_touches(self, owner: Guest | None = None) -> None:
         """What the host does not reach leaves its guest at that moment."""
-        held = [frame for frame in FRAMES if self.holder(frame) is not None]
+        held = [frame for frame in FRAMES if (holder := self.holder(frame)) is not None and owner in (None, holder[0])]
         frame, when = self.pick(held or FRAMES), self.when()
         holder = self.holder(frame)
         if holder is None or holder[2].kind is Kind.SHARED:
@@ -573,8 +586,9 @@ class PrivatePages(RuleBasedStateMachine):
             assert result is None
             page.kind = Kind.LENT
             return
+        shown = self.memory.get(page.frame, b"")
         if page.kind in LIVE:
-            self.memory[page.frame] = stores.last or self.memory[page.frame]
+            self.memory[page.frame] = stores.last or shown
         if page.kind is not Kind.PRIVATE:
             assert result is Err.STATE
         elif not page.rights.write:
@@ -582,7 +596,8 @@ class PrivatePages(RuleBasedStateMachine):
         else:
             assert result is None
             page.kind = Kind.SHARED
-            self.secrets -= set(TAG.findall(self.memory[page.frame]))
+            # Memory may have what the page held when it was shared, behind what a cache has of it since.
+            self.secrets -= set(TAG.findall(shown))
             if not stores.any:
                 self.is_clean(page.frame)
 
@@ -592,6 +607,8 @@ class PrivatePages(RuleBasedStateMachine):
         if chosen is None:
             return
         guest, ipa, page = chosen
+        if self.pick([True, False]):
+            self.everybody_executes()
         with self.lacking(lack), self.beside(when, page.frame, guest, ipa, False) as stores:
             result = self.world.page(private.unshare, guest.number, ipa)
         if page.kind in LIVE:
@@ -631,17 +648,18 @@ class PrivatePages(RuleBasedStateMachine):
         if self.is_hosts_to_see(frame):
             self.write(None, frame, frame, self.words(False))
 
-    def somebody_executes(self) -> None:
-        vm, ipa, hosts = self.pick(VMS), self.pick(IPAS), self.pick([True, False])
-        shared = [page.frame for guest in self.guests for page in guest.pages.values() if page.kind is Kind.SHARED]
-        frame = self.pick(shared or FRAMES)
+    def everybody_executes(self) -> None:
+        """One CPU's instruction cache has something of each frame that may be executed."""
         with self.machine.on(self.cpu):
-            if hosts and self.is_hosts_to_see(frame):
-                self.machine.guest_fetch(frame)
-            elif self.guests[vm].pages[ipa].allows(EXECUTE):
-                self.world.use_guest(vm)
-                self.machine.guest_fetch(ipa)
-                self.world.use_host()
+            for frame in FRAMES:
+                if self.is_hosts_to_see(frame):
+                    self.machine.guest_fetch(frame)
+            for guest in self.guests:
+                self.world.use_guest(guest.number)
+                for ipa, page in guest.pages.items():
+                    if page.allows(EXECUTE):
+                        self.machine.guest_fetch(ipa)
+            self.world.use_host()
 
     # --- guests of the host's --------------------------------------------------------------------------------------------------------------
 
@@ -649,7 +667,7 @@ class PrivatePages(RuleBasedStateMachine):
         """A frame of its own for a guest that is not protected, or is not yet. `quickly`: by the way that does without the frames' lock."""
         held = [frame for frame in FRAMES if self.holder(frame) is not None]
         frame, how = self.pick(self.pick([FRAMES, held or FRAMES])), self.pick(["mapped", "mapped", "quickly", "quickly", "unmapped"])
-        chosen = self.choose((None, Phase.MEASURING))
+        chosen = self.choose(self.pick([(None, Phase.MEASURING), (Phase.MEASURING,)])) or self.choose((None,))
         if chosen is None:
             return
         guest, ipa, _ = chosen
@@ -658,10 +676,12 @@ class PrivatePages(RuleBasedStateMachine):
         if guest.phase is None and how == "unmapped":
             self.host_unmaps(guest, ipa)
         elif guest.phase is None and how == "quickly":
+            self.bury()
             with GUESTS_LOCK:
+                deepened = shadow.deepen(vms.VMS.slots[vm].shadow, Ipa(u64(ipa)))
+                assert not isinstance(deepened, Err)
                 table = shadow.table_at(vms.VMS.slots[vm].shadow, Ipa(u64(ipa)))
-                if table is None:
-                    return
+                assert table is not None
                 filled = shadow.fill_page(table, Ipa(u64(ipa)), host_leaf(frame))
             assert filled is (free and ipa not in guest.hosts)
             if filled:
@@ -675,6 +695,8 @@ class PrivatePages(RuleBasedStateMachine):
             if result is None:
                 guest.hosts[ipa] = frame
                 guest.tables.add(ipa // BLOCK)
+                if self.pick([True, False]):
+                    self.host_gives(frame)
 
     def is_mapped(self, guest: Guest, ipa: int, frame: int) -> None:
         self.bury()
@@ -696,7 +718,7 @@ class PrivatePages(RuleBasedStateMachine):
     # --- frames that stay ------------------------------------------------------------------------------------------------------------------
 
     def el2_pins(self) -> None:
-        frame, pins = self.pick(FRAMES), self.pick([True, False, False])
+        frame, pins = self.pick(FRAMES), self.pick([True, False, False, False])
         if not pins:
             self.el2_unpins(frame)
             return
@@ -736,28 +758,44 @@ class PrivatePages(RuleBasedStateMachine):
     def guest_goes_on(self) -> None:
         """It begins, is protected, is stopped, ends; one that is protected mostly stays so."""
         on_their_way = [guest.number for guest in self.guests if guest.phase is not Phase.PROTECTED]
-        guest = self.guests[self.pick(self.pick([VMS, on_their_way or VMS, on_their_way or VMS]))]
+        guest = self.guests[self.pick(VMS if self.lively or not on_their_way else on_their_way)]
         vm, how, pieces = guest.number, self.random.randrange(4), self.pick([1, 2, 100])
-        if guest.phase is None and how == 0:
+        if guest.phase is None and how < 2:
             self.bury()
             self.world.begin(vm)
             self.begins(guest)
+            self.guest_is_measured()
         elif guest.phase is None:
             self.is_mapped(guest, self.pick(IPAS), self.pick(FRAMES))
         elif guest.phase is Phase.MEASURING and how < 3:
+            self.guest_is_measured()
             self.world.commit(vm)
             guest.phase, guest.committed, guest.hosts = Phase.PROTECTED, True, {}
-            if how == 2:
-                # Before it has touched what was measured.
+            # Mostly before it has touched what was measured.
+            if how == 1:
+                self.image_is_pushed_out(guest)
+            elif how == 2:
                 self.guest_ends(guest, pieces)
-        elif guest.phase is not Phase.PROTECTED or how == 3:
+        elif guest.phase is not Phase.PROTECTED or (how == 3 and self.lively):
             self.guest_ends(guest, pieces)
-        elif how == 2:
+        elif self.lively or self.seldom():
             self.world.do(touch.stop, u64(vm))
             guest.phase = Phase.STOPPED
+            self.host_touches(guest)
+
+    def image_is_pushed_out(self, guest: Guest) -> None:
+        for ipa, page in list(guest.pages.items()):
+            if page.kind is Kind.HELD:
+                assert self.world.page(private.export, guest.number, ipa) is None
+                self.left(guest, ipa, Stores(), zeroed=False)
+                self.comes_back(guest, ipa, page.frame)
 
     def guest_is_measured(self) -> None:
-        """A page with what the host wrote."""
+        for _ in range(self.random.randint(1, 3)):
+            self.page_is_measured()
+
+    def page_is_measured(self) -> None:
+        """With what the host wrote."""
         rights, lack = self.pick(KINDS_OF_RIGHTS), self.pick(LACKS)
         chosen = self.choose((Phase.MEASURING,))
         if chosen is None:
@@ -802,7 +840,7 @@ class PrivatePages(RuleBasedStateMachine):
 
     def machine_goes_off(self) -> None:
         """And does not, in the end: no guest has a page or a key any more."""
-        if not self.seldom():
+        if not self.lively:
             return
         for _ in range(100):
             with self.machine.on(self.cpu):
@@ -817,13 +855,16 @@ class PrivatePages(RuleBasedStateMachine):
 
     # --- after every step ------------------------------------------------------------------------------------------------------------------
 
-    @rule(seed=st.integers(0, (1 << 64) - 1))
-    def step(self, seed: int) -> None:
+    @rule(seed=st.binary(min_size=8, max_size=8))
+    def step(self, seed: bytes) -> None:
         """What is done is drawn here and not by rules of their own: hypothesis tries few of them in one history, and all of them are needed to get a
         page anywhere."""
         self.steps += 1
-        self.random, self.picked = Random(f"{seed} {self.steps}"), []
-        operation = self.random.choices(list(OPERATIONS), list(OPERATIONS.values()))[0]
+        self.random, self.picked = Random(f"{seed!r} {self.steps}"), []
+        if self.steps == 1:
+            self.lively = self.random.random() < 0.5
+        weights = [weight * (3 if self.lively and operation in LIVES else 1) for operation, weight in OPERATIONS.items()]
+        operation = self.random.choices(list(OPERATIONS), weights)[0]
         try:
             operation(self)
         finally:
@@ -881,7 +922,7 @@ class PrivatePages(RuleBasedStateMachine):
 
     def tlbs(self) -> None:
         for cpu, entry in self.machine.translations():
-            if entry.kind not in LIVES:
+            if entry.kind not in LAST_KINDS:
                 continue
             allows = {READ: entry.attributes.readable, WRITE: entry.attributes.writable, EXECUTE: entry.attributes.executable}
             for frame in FRAMES:
@@ -911,12 +952,14 @@ class PrivatePages(RuleBasedStateMachine):
 
 
 OPERATIONS: dict[Callable[[PrivatePages], None], int] = {
-    PrivatePages.host_gives: 14, PrivatePages.guest_faults: 8, PrivatePages.page_leaves: 8, PrivatePages.host_touches: 6,
-    PrivatePages.host_flushes: 4, PrivatePages.guest_shares: 5, PrivatePages.guest_unshares: 7, PrivatePages.guest_writes: 10,
-    PrivatePages.host_writes: 3, PrivatePages.somebody_executes: 7, PrivatePages.host_maps: 10, PrivatePages.el2_pins: 3,
+    PrivatePages.host_gives: 20, PrivatePages.guest_faults: 8, PrivatePages.page_leaves: 12, PrivatePages.host_touches: 8,
+    PrivatePages.host_flushes: 4, PrivatePages.guest_shares: 5, PrivatePages.guest_unshares: 7, PrivatePages.guest_writes: 8,
+    PrivatePages.host_writes: 3, PrivatePages.everybody_executes: 5, PrivatePages.host_maps: 10, PrivatePages.el2_pins: 3,
     PrivatePages.frame_is_busy: 2, PrivatePages.guest_goes_on: 7, PrivatePages.guest_is_measured: 6, PrivatePages.machine_goes_off: 1,
 }  # fmt: skip
 """And how often each is done."""
+LIVES = (PrivatePages.guest_goes_on, PrivatePages.guest_is_measured, PrivatePages.host_maps, PrivatePages.machine_goes_off)
+"""What is done more often in histories in which guests come and go."""
 
 
 def run(examples: int, steps: int) -> Any:
@@ -929,5 +972,5 @@ def run(examples: int, steps: int) -> Any:
     return made
 
 
-TestPrivatePages = run(20, 75)
+TestPrivatePages = run(33, 70)
 TestManyPrivatePages = pytest.mark.slow(run(250, 120))
