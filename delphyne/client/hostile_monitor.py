@@ -37,7 +37,7 @@ GENERAL = {registers.x(number) for number in range(31)}
 REWRITTEN = ("mmio", "take-4k", "bring-4k", "ipi")
 WATCHED = "mmio"
 """All exits of this command are the monitor's, so that nothing else shows a register meanwhile."""
-SECONDS = 3.0
+SECONDS = 10.0
 """For one read of the ordinary VM's, which may never be answered."""
 READER = (0xF940_0001, 0xF900_0041, 0x17FF_FFFE)
 """LDR X1, [X0]; STR X1, [X2]; and again."""

@@ -62,11 +62,13 @@ class Guard:
 
 @struct
 class Guards:
-    """The pool. `identities` counts the guests that ever were. `closed`: the machine is about to go off, and no guest begins."""
+    """The pool. `identities` counts the guests that ever were. `closed`: the machine is about to go off, and no guest begins. `lent` has the bits of
+    the guards with pages of the host's in their guests' tables (`lent`)."""
 
     slots: Array[Guard, 32]
     identities: u64
     closed: bool
+    lent: u64
 
 
 GUARDS: Final = guarded(GUESTS_LOCK, Guards())
@@ -122,6 +124,7 @@ def destroy(index: u64) -> None:
     ALIVE[index].store(u64(0), Order.RELEASE)
     assert guard.private == 0, "pages of a guest that is protected no more"
     vms.guard(guard.vm, u64(0))
+    GUARDS.lent &= ~(u64(1) << index)
     wipe(guard)
 
 

@@ -2,7 +2,8 @@
 """The host's pages that a guest runs from while it becomes protected: leaves of single pages, few, and all of them listed, so that they can be taken
 away before any frame is, whoever gets it.
 
-Locks: `frames.LOCK` (10) and GUESTS_LOCK (24). Invariant: while a guard is MEASURING, its guest's tables have no leaf that is not in its list.
+Locks: `frames.LOCK` (10) and GUESTS_LOCK (24). Invariants: while a guard is MEASURING, its guest's tables have no leaf that is not in its list;
+a guard's bit in `GUARDS.lent` is set where that list has anything.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.memory import frames, shadow, tables
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.shadow import HostLeaf
-from delphyne.lang import Ipa, holds, u64
+from delphyne.lang import Ipa, count_trailing_zeros, holds, u64
 
 
 @holds(frames.LOCK)
@@ -26,15 +27,17 @@ def drop_all(index: u64) -> None:
         dropped = shadow.drop(guards.shadow_of(index), Ipa(guard.lent[number]))
         assert not isinstance(dropped, Err), "a leaf of one page"
     guard.lent_count = u64(0)
+    GUARDS.lent &= ~(u64(1) << index)
 
 
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def drop_everybodys() -> None:
     """The same for every guest: a frame is about to be another's."""
-    for index in u64.range(guards.LIMIT):
-        if GUARDS.slots[index].lent_count != 0:
-            drop_all(index)
+    left = GUARDS.lent
+    while left != 0:
+        drop_all(count_trailing_zeros(left))
+        left &= left - 1
 
 
 @holds(frames.LOCK)
@@ -55,4 +58,5 @@ def fill(index: u64, page: Ipa, host: HostLeaf) -> None | Err:
         return filled
     guard.lent[guard.lent_count] = page.raw
     guard.lent_count += 1
+    GUARDS.lent |= u64(1) << index
     return None

@@ -443,8 +443,10 @@ def _take(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
 @holds(FRAMES_LOCK)
 @holds(GUESTS_LOCK)
 def _drop_ordinary(pa: Pa) -> None | Err:
-    """No guest, ordinary or becoming protected, reaches the frame as one of the host's when this returns. Err.RANGE where it is no RAM, Err.BUSY
-    where more is to be done than the graveyard takes."""
+    """No guest, ordinary or becoming protected, reaches the frame as one of the host's when this returns. Err.RANGE where one
+    might and it is no RAM, Err.BUSY where more is to be done than the graveyard takes."""
+    if vms.VMS.ordinary == 0 and GUARDS.lent == 0:
+        return None
     entry = frames.index_of(pa)
     if entry is None:
         return Err.RANGE
