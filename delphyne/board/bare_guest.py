@@ -40,7 +40,7 @@ def prepared(host: Host, guest: guest_build.Guest, text: str, *, protected: bool
     """`host` with the monitor, the guest and a script in its initramfs."""
     image = guest.image.read_bytes()
     ready = replace(host, script=text, files=(*host.files, *host_python.files(), (IMAGE, protected_bare.image(image) if protected else image)))
-    return replace(ready, machine=replace(host.machine, arguments=board_host.DEVELOPMENT)) if protected else ready
+    return replace(ready, machine=replace(host.machine, arguments=board_host.marked(host.machine))) if protected else ready
 
 
 def smoke(

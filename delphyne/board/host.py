@@ -37,6 +37,10 @@ DEVELOPMENT = "delphyne.development"
 """On EL2's own command line: guests whose images nobody signed may be protected on this machine, and keys may be made of weak randomness."""
 
 
+GENERAL_REGISTERS = "delphyne.general-registers"
+"""On EL2's own command line: it leaves the crypto extensions unused, as a processor without them would have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What to boot. `kernel` is a line such as "6.1" or "6.12-rt", a Debian package name, or a file; `arguments` are added to the command line;
@@ -64,6 +68,11 @@ def zcu102(kernel: Path, memory: int = 2048) -> qemu.Machine:
     return qemu.Machine(board=ZCU102, cpus=4, memory=memory, extra=("-dtb", str(trees[0]), "-audiodev", "none,id=none"))
 
 
+def marked(machine: qemu.Machine) -> str:
+    """EL2's own command line for a machine on which guests may be protected."""
+    return f"{machine.arguments} {DEVELOPMENT}".strip()
+
+
 def _arguments(host: Host) -> str:
     """The kernel's command line."""
     console = "earlycon keep_bootcon" if host.machine.board == ZCU102 else "console=ttyAMA0"
@@ -79,8 +88,8 @@ def command(host: Host, image: Path) -> list[str]:
     files = dict(host.files) | display | (vmm.host_files(kernel, DISPLAY_MODULES if host.graphics else ()) if host.guest_kernels else {})
     initrd = hostimage.build({} if host.script is None else {SCRIPT: host.script}, files=files)
     arguments = _arguments(host)
-    marked = f"{host.machine.arguments} {DEVELOPMENT}".strip() if host.protected and not host.plain else host.machine.arguments
-    machine = replace(host.machine, arguments=marked, extra=(*guest_devices, *host.machine.extra, *(DISPLAY if host.graphics else ())))
+    own = marked(host.machine) if host.protected and not host.plain else host.machine.arguments
+    machine = replace(host.machine, arguments=own, extra=(*guest_devices, *host.machine.extra, *(DISPLAY if host.graphics else ())))
     if host.plain:
         loaded: tuple[str, ...] = ("-initrd", str(initrd), "-append", f"{arguments} kvm-arm.mode=nvhe")
         return qemu.command(kernel, replace(machine, extra=(*machine.extra, *loaded)))

@@ -35,36 +35,34 @@ class Fault:
 
 FAULTS = (
     Fault(
-        "a page leaves without a TLB flush", "guest/private.py",
-        "    _write(found, after.raw)\n    flush.stage2_address(tables.vttbr_of(space_of(index)), ipa)\n", "    _write(found, after.raw)\n", MOVES,
+        "a page leaves without a TLB flush", "guest/steps.py",
+        "    write(found, after.raw)\n    flush.stage2_address(tables.vttbr_of(space_of(index)), ipa)\n", "    write(found, after.raw)\n", MOVES,
     ),
     Fault(
         "the host keeps its map of a frame that it gave", "memory/host_map.py",
         "    tables.empty_slot(HOST_SPACE, page, found)\n", "", TOUCHES,
     ),
     Fault(
-        "a page is verified before it is removed from the host", "guest/private.py",
-        """    taken = _take(index, ipa, pa)
+        "a page is verified before it is removed from the host", "guest/moving.py",
+        """    taken = steps.take(index, ipa, pa)
     if isinstance(taken, Err):
         return taken
-    terms = records.RECORDS[absent.content].terms
-    imported = _import(index, ipa, pa, absent.content)
+    imported = _import(index, ipa, pa, number)
     if isinstance(imported, Err):
-        _return(index, ipa, pa)
+        steps.give_back(index, ipa, pa)
         return imported
 """,
-        """    terms = records.RECORDS[absent.content].terms
-    imported = _import(index, ipa, pa, absent.content)
+        """    imported = _import(index, ipa, pa, number)
     if isinstance(imported, Err):
         return imported
-    taken = _take(index, ipa, pa)
+    taken = steps.take(index, ipa, pa)
     if isinstance(taken, Err):
         return taken
 """,
         FRAMES,
     ),
     Fault(
-        "a guest that becomes protected keeps a page that another one gets", "guest/private.py", "    lent.drop_everybodys()\n", "",
+        "a guest that becomes protected keeps a page that another one gets", "guest/steps.py", "    lent.drop_everybodys()\n", "",
         "tests/guest/test_private_pages.py",
     ),
     Fault("a version is used twice", "guest/guards.py", "    guard.version += 1\n", "", "tests/guest/test_private_pages.py"),
@@ -114,8 +112,8 @@ FAULTS = (
     ),
     Fault(
         "frames come back as they are", "guest/private.py",
-        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    _return(index, ipa, pa)\n",
-        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    _return(index, ipa, pa)\n", WIPED,
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    steps.give_back(index, ipa, pa)\n",
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    steps.give_back(index, ipa, pa)\n", WIPED,
     ),
 )
 

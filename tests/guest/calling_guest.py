@@ -16,7 +16,7 @@ from private_world import FIRST, HOST_AT, IPA, PAGE, World, a_world
 
 from delphyne.board.protected_image import EXECUTE, MMIO, RAM, READ, WRITE, Manifest, Window
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import guards, private, processors, registers, vcpus, vms
+from delphyne.el2.guest import guards, private, processors, registers, steps, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.vms import HostTable
 from delphyne.el2.kvm import protected_calls
@@ -162,10 +162,10 @@ class Caller:
     def fate(self, ipa: int) -> str:
         """What stands in the guest's slot of a page."""
         with GUESTS_LOCK:
-            found = private.find(u64(FIRST), Ipa(u64(ipa)))
-            leaf = private.leaf_of(found)
+            found = steps.find(u64(FIRST), Ipa(u64(ipa)))
+            leaf = steps.leaf_of(found)
         if leaf is None:
-            return private.absent_of(found).fate.name
+            return steps.absent_of(found).fate.name
         return {8: "PRIVATE", 9: "SHARED", 10: "CLEAN"}[int(leaf.software)]
 
 

@@ -16,7 +16,7 @@ from unittest import mock
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import guards, lent, private, touch, vcpus, vms
+from delphyne.el2.guest import guards, lent, moving, private, steps, touch, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.memory import blocks, frames, graveyard, host_map, invariants, pages, shadow, stage2, tables
 from delphyne.el2.memory.frames import FrameEntry, State
@@ -148,18 +148,47 @@ class World:
         guard.phase, guard.committed = Phase.PROTECTED, True
 
     def admit(self, number: int, ipa: int, pa: int) -> object:
+        """To its end, however many pieces that takes; so do the next ones."""
         index = u64(self.guard(number))
-        found = self.do(private.find, index, Ipa(u64(ipa)))
-        return self.do(private.admit, index, Ipa(u64(ipa)), Pa(u64(pa)), found)
+        found = self.do(steps.find, index, Ipa(u64(ipa)))
+        done = self.do(private.admit, index, Ipa(u64(ipa)), Pa(u64(pa)), found)
+        while done is Err.BUSY and (move := self.move_of(number, ipa)) is not None:
+            self.look_between(number, ipa, pa)
+            done = self.do(moving.go_on, u64(move))
+        return done
 
     def page(self, operation: object, number: int, ipa: int) -> object:
-        return self.do(operation, u64(self.guard(number)), Ipa(u64(ipa)))
+        while True:
+            done = self.do(operation, u64(self.guard(number)), Ipa(u64(ipa)))
+            move = self.move_of(number, ipa)
+            if done is not Err.BUSY or move is None:
+                return done
+            self.look_between(number, ipa, int(moving.MOVES.slots[move].frame.raw))
+
+    def serve_touch(self, pa: int) -> object:
+        """What EL2 makes of the host's touch of a page of RAM that is not in its map."""
+        served = self.do(touch.serve, Pa(u64(pa)))
+        while served and self.entry(pa).state is State.BUSY:
+            assert self.reach(None, pa) is None
+            served = self.do(touch.serve, Pa(u64(pa)))
+        return served
 
     def touch(self, pa: int) -> bytes | None:
         """The host reads a page of RAM, whosever it is; None where it never gets there."""
-        if self.reach(None, pa) is None and not self.do(touch.serve, Pa(u64(pa))):
+        if self.reach(None, pa) is None and not self.serve_touch(pa):
             return None
         return self.content(None, pa)
+
+    def move_of(self, number: int, ipa: int) -> int | None:
+        """The move of a page that is MOVING."""
+        absent = steps.absent_of(self.do(steps.find, u64(self.guard(number)), Ipa(u64(ipa))))  # type: ignore[arg-type]
+        return int(absent.content) if absent.fate is steps.Fate.MOVING else None
+
+    def look_between(self, number: int, ipa: int, pa: int) -> None:
+        """While a page is MOVING neither its guest nor the host reaches it."""
+        assert self.is_moving(self.guard(number), ipa, pa)
+        assert self.reach(number, ipa) is None
+        assert self.reach(None, pa) is None
 
     def lend_to_ordinary(self, ipa: int, pa: int) -> None:
         """An ordinary guest's leaf for a page of the host's."""
@@ -211,7 +240,7 @@ class World:
             owner = int(vms.VMS.slots[number].guard)
             for ipa, raw in self.descriptors(number).items():
                 pa = raw & ADDRESS
-                if owner == 0 or raw >> 55 & 15 < private.PRIVATE_MARK:
+                if owner == 0 or raw >> 55 & 15 < steps.PRIVATE_MARK:
                     hosts.add(pa)
                     continue
                 assert pa not in owners, "two leaves lead to one frame"
@@ -220,10 +249,13 @@ class World:
         for pa in self.looked_at:
             entry = self.entry(pa)
             assert invariants.entry_is_sound(entry)
-            assert entry.state is not State.BUSY, "nobody is at work"
+            if entry.state is State.BUSY:
+                assert self.is_moving(int(entry.owner) - 1, int(entry.page) * PAGE, pa), "nobody is at work"
+                assert pa not in owners
+                assert pa not in hosts
             with HOST_LOCK:
                 mapped = bool(host_map.is_mapped(u64(pa)))
-            assert mapped == (entry.state is not State.PRIVATE), f"{pa:#x} is {entry.state}"
+            assert mapped == (entry.state is not State.PRIVATE and entry.state is not State.BUSY), f"{pa:#x} is {entry.state}"
             if entry.state is State.HOST:
                 assert pa not in owners
             else:
@@ -231,33 +263,55 @@ class World:
                 if pa in owners:
                     assert owners[pa] == (int(entry.owner), int(entry.page) * PAGE)
                 promised += entry.state is State.PRIVATE
+        assert sum(bool(move.used) for move in self.moves()) == sum(self.entry(pa).state is State.BUSY for pa in self.looked_at)
         promised += int(records.LEDGER.taken)
         assert int(records.LEDGER.promised) == promised
         assert sum(int(GUARDS.slots[number].private) for number in range(len(VMS))) == promised
 
 
+    @staticmethod
+    def moves() -> list[moving.Move]:
+        return [moving.MOVES.slots[place] for place in range(int(moving.LIMIT))]
+
+    def is_moving(self, index: int, ipa: int, pa: int) -> bool:
+        """Whether a move brings this page to this frame or takes it out of it, and the guest's table says so."""
+        absent = steps.absent_of(self.do(steps.find, u64(index), Ipa(u64(ipa))))  # type: ignore[arg-type]
+        if absent.fate is not steps.Fate.MOVING:
+            return False
+        move = moving.MOVES.slots[absent.content]
+        return bool(move.used) and (int(move.index), int(move.page.raw), int(move.frame.raw)) == (index, ipa, pa)
+
+
 def host_leaf(pa: int) -> shadow.HostLeaf:
     """What a host's table says that leads to a page, with all rights."""
-    leaf = stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL)
+    leaf = stage2.attributes(stage2.Stage2Memory.NORMAL, steps.FULL)
     return shadow.HostLeaf(u64(3), u64(pa), Stage2Leaf.of(leaf | 0b11))
 
 
 def quick_step(job: sealed.Job, area: object, key: object, window: Slice[u8], limit: u64) -> bool | Err:
-    """In place of `page.step`: an export or an import at once, by hashlib."""
+    """In place of `page.step`, by hashlib: an export or an import, in pieces of `limit` bytes."""
     terms = job.record.terms
-    raw = bytes(window)
-    stream = hashlib.shake_256(repr((int(key.words[0]._hidden), int(terms.version))).encode()).digest(PAGE)  # type: ignore[attr-defined]
-    mixed = raw if terms.clean else bytes(a ^ b for a, b in zip(raw, stream, strict=True))
-    exporting = job.phase is sealed.Phase.EXPORT
-    shown = mixed if exporting else raw
-    digest = hashlib.sha256(repr((JOBS[id(job)], int(terms.raw))).encode() + shown).digest()
-    if exporting:
+    phase, start = job.phase, int(job.position)
+    end = min(start + int(limit), PAGE)
+    cells = window._cells
+    if phase is not sealed.Phase.VERIFY and not terms.clean:
+        stream = hashlib.shake_256(repr((int(key.words[0]._hidden), int(terms.version))).encode()).digest(PAGE)  # type: ignore[attr-defined]
+        raw = bytes(window)
+        cells[window._start + start : window._start + end] = bytes(a ^ b for a, b in zip(raw[start:end], stream[start:end], strict=True))
+    job.position = u64(end % PAGE)
+    if end < PAGE:
+        return False
+    job.phase = sealed.Phase.NOTHING
+    digest = hashlib.sha256(repr((JOBS[id(job)], int(terms.raw))).encode() + bytes(window)).digest()
+    if phase is sealed.Phase.EXPORT:
         for i, byte in enumerate(digest):
             job.record.digest[i] = u8(byte)
-    elif digest != bytes(int(job.record.digest[i]) for i in range(32)):
-        return Err.INTEGRITY
-    window._cells[window._start : window._start + PAGE] = mixed
-    job.phase = sealed.Phase.NOTHING
+    elif phase is sealed.Phase.VERIFY:
+        if digest != bytes(int(job.record.digest[i]) for i in range(32)):
+            return Err.INTEGRITY
+        if not terms.clean:
+            job.phase = sealed.Phase.DECRYPT
+            return False
     return True
 
 
@@ -267,6 +321,7 @@ JOBS: dict[int, tuple[int, int]] = {}
 def quick_begin(job: sealed.Job, area: object, identity: u64, ipa: Ipa, phase: sealed.Phase) -> None:
     JOBS[id(job)] = (int(identity), int(ipa.raw))
     job.phase = phase
+    job.position = u64(0)
 
 
 def forget_statics() -> None:
@@ -275,7 +330,8 @@ def forget_statics() -> None:
     for static in (pages.POOLS, pages.REGION, frames.LAYOUT, HOST_SPACE, records.LEDGER):
         wipe(static)
     vms.VMS.ordinary = u64(0)
-    for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS, GUARDS.slots, guards.ALIVE, guards.OFFSETS):
+    moved = moving.MOVES.slots
+    for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS, GUARDS.slots, guards.ALIVE, guards.OFFSETS, moved):
         array._cells._made.clear()
     graveyard.GRAVEYARD.count = vms.VMS.clock = vcpus.VCPUS.clock = GUARDS.identities = u64(0)
     for number in range(MAX_CPUS):
@@ -283,9 +339,10 @@ def forget_statics() -> None:
 
 
 @contextmanager
-def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1) -> Iterator[World]:
-    """A machine and its world, with `count` records. A frame that changes hands is known to no TLB by then, and memory has what it holds."""
-    take, give_back, restore = private._take, private._return, host_map.restore
+def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool = False) -> Iterator[World]:
+    """A machine and its world, with `count` records; `pieces`: its pages move in pieces, as without the crypto extensions. A frame that changes hands
+    is known to no TLB by then, and memory has what it holds."""
+    take, give_back, restore = steps.take, steps.give_back, host_map.restore
 
     def taken(index: u64, ipa: Ipa, pa: Pa) -> Err | None:
         done = take(index, ipa, pa)
@@ -305,7 +362,11 @@ def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1) -> Iterator[W
         forget_statics()
         assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(16 + 6 + 48)) is None
         try:
-            with mock.patch.object(private, "_take", taken), mock.patch.object(private, "_return", returned):
+            with (
+                mock.patch.object(steps, "take", taken),
+                mock.patch.object(steps, "give_back", returned),
+                mock.patch.object(engine, "is_quick", return_value=not pieces),
+            ):
                 if quick:
                     with mock.patch.object(sealed, "step", quick_step), mock.patch.object(sealed, "_begin", quick_begin):
                         yield World(machine, count, quick)

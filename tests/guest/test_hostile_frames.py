@@ -14,7 +14,7 @@ from private_world import FIRST, HOST_AT, IPA, ORDINARY, PAGE, SECOND, WRITE, Wo
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import AbortIss, Esr
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import guards, private, processors, registers, vms
+from delphyne.el2.guest import guards, moving, private, processors, registers, steps, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.kvm import faults, protect, protected_faults
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_TRAP, GUEST_GOES_ON
@@ -103,7 +103,7 @@ def test_no_other_vm_gets_a_guests_frame(caller: Caller, state: str) -> None:
     world, frame = caller.world, HOST_AT + STATES.index(state) * PAGE
     before = picture(world)
     assert world.admit(SECOND, IPA, frame) is Err.OWNER
-    leaf = Stage2Leaf.of(stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL) | 0b11)
+    leaf = Stage2Leaf.of(stage2.attributes(stage2.Stage2Memory.NORMAL, steps.FULL) | 0b11)
     for level, base in ((3, frame), (2, frame & ~0x1F_FFFF)):
         host = shadow.HostLeaf(u64(level), u64(base), leaf)
         with frames.LOCK, GUESTS_LOCK:
@@ -135,7 +135,7 @@ def to_lent(world: World) -> object:
 
 
 def to_held(world: World) -> object:
-    return world.do(private.hold, u64(FIRST), Ipa(u64(NEW)), Pa(u64(A)), private.FULL)
+    return world.do(private.hold, u64(FIRST), Ipa(u64(NEW)), Pa(u64(A)), steps.FULL)
 
 
 def to_shared(world: World) -> object:
@@ -147,7 +147,7 @@ def to_unshared(world: World) -> object:
 
 
 Steps = tuple[tuple[object, str], ...]
-TAKING: Steps = ((host_map, "remove"), (private, "clean_range"), (private, "forget_instructions"), (private, "_show"))
+TAKING: Steps = ((host_map, "remove"), (steps, "clean_range"), (steps, "forget_instructions"), (steps, "show"))
 
 
 @pytest.mark.parametrize("when", ["before", "behind"])
@@ -197,7 +197,7 @@ def test_what_a_host_writes_while_it_gives_a_frame_is_verified_or_comes_too_late
 
 
 LEAVING: Steps = (
-    (frames, "give"), (private, "_take_away"), (private, "clean_range"), (private.sealed, "step"), (private, "_return"),
+    (frames, "give"), (steps, "take_away"), (moving, "clean_range"), (moving.sealed, "step"), (steps, "give_back"),
 )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def test_what_the_guest_writes_while_its_page_is_exported_comes_back_or_faults(c
 
     with mock.patch.object(module, step, stepped):
         world.page(private.export, FIRST, page)
-    assert landed[0] is (step == "give" or (step == "_take_away" and when == "before"))
+    assert landed[0] is (step == "give" or (step == "take_away" and when == "before"))
     assert not any(landed[1:])
     world.check()
     shown = world.content(None, frame)
@@ -284,10 +284,10 @@ def test_a_manifest_is_copied_once_and_the_copy_is_what_counts(caller: Caller) -
 
 FAILURES: tuple[tuple[Callable[[World], object], Steps], ...] = (
     (to_far, ((shadow, "deepen"),)),
-    (to_private, ((records, "promise"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"))),
-    (to_imported, ((private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"), (private.sealed, "step"))),
-    (to_lent, ((private, "_drop_ordinary"), (frames, "take"))),
-    (to_held, ((shadow, "deepen"), (records, "promise"), (private, "_drop_ordinary"), (frames, "take"), (host_map, "remove"))),
+    (to_private, ((records, "promise"), (steps, "drop_ordinary"), (frames, "take"), (host_map, "remove"))),
+    (to_imported, ((steps, "drop_ordinary"), (frames, "take"), (host_map, "remove"), (moving.sealed, "step"))),
+    (to_lent, ((steps, "drop_ordinary"), (frames, "take"))),
+    (to_held, ((shadow, "deepen"), (records, "promise"), (steps, "drop_ordinary"), (frames, "take"), (host_map, "remove"))),
     (to_shared, ((shadow, "deepen"),)),
     (to_unshared, ((records, "promise"), (host_map, "remove"))),
 )  # fmt: skip
@@ -399,7 +399,7 @@ def test_instructions_of_a_page_that_came_back_are_the_decrypted_ones() -> None:
         world.put(FIRST, IPA, SECRET)
         assert world.touch(A) is not None
         assert world.machine.memory.fetch(A) != SECRET[:64]
-        with mock.patch.object(private, "forget_instructions", wraps=private.forget_instructions) as forgotten:
+        with mock.patch.object(steps, "forget_instructions", wraps=steps.forget_instructions) as forgotten:
             assert world.admit(FIRST, IPA, A) is None
         assert forgotten.call_count == 1
         assert world.machine.memory.fetch(A) == SECRET[:64]

@@ -11,7 +11,7 @@ from private_world import EXECUTE, FIRST, HOST_AT, IPA, ORDINARY, PAGE, SECOND, 
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import ending, guards, lent, private, touch, vms
+from delphyne.el2.guest import ending, guards, lent, moving, private, steps, touch, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.kvm import seats
 from delphyne.el2.kvm.layout import Layout
@@ -50,9 +50,9 @@ def test_first_touch_zeroes_and_takes_the_page_from_the_host() -> None:
         assert (world.entry(A).state, int(world.entry(A).owner), int(world.entry(A).page) * PAGE) == (State.PRIVATE, FIRST + 1, IPA)
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_hosts_touch_exports_and_the_page_comes_back_in_another_frame(quick: bool) -> None:
-    with a_world(quick=quick) as world:
+@pytest.mark.parametrize(("quick", "pieces"), [(True, False), (True, True), (False, False), (False, True)])
+def test_the_hosts_touch_exports_and_the_page_comes_back_in_another_frame(quick: bool, pieces: bool) -> None:
+    with a_world(quick=quick, pieces=pieces) as world:
         assert world.admit(FIRST, IPA, A) is None
         world.put(FIRST, IPA, HELLO)
         shown = world.touch(A)
@@ -67,8 +67,9 @@ def test_the_hosts_touch_exports_and_the_page_comes_back_in_another_frame(quick:
         assert world.content(None, A) == shown
 
 
-def test_the_same_page_never_looks_the_same_twice() -> None:
-    with a_world() as world:
+@pytest.mark.parametrize("pieces", [False, True])
+def test_the_same_page_never_looks_the_same_twice(pieces: bool) -> None:
+    with a_world(pieces=pieces) as world:
         seen = set()
         for _ in range(5):
             assert world.admit(FIRST, IPA, A) is None
@@ -89,8 +90,9 @@ def exported(world: World, number: int, ipa: int, pa: int, data: bytes) -> bytes
     return shown
 
 
-def test_what_was_altered_replayed_or_moved_is_refused_and_stays_the_hosts() -> None:
-    with a_world() as world:
+@pytest.mark.parametrize("pieces", [False, True])
+def test_what_was_altered_replayed_or_moved_is_refused_and_stays_the_hosts(pieces: bool) -> None:
+    with a_world(pieces=pieces) as world:
         old = exported(world, FIRST, IPA, A, b"old")
         assert world.admit(FIRST, IPA, A) is None
         world.put(FIRST, IPA, b"new")
@@ -130,9 +132,9 @@ def test_a_held_page_is_nobodys_to_reach_and_goes_back_as_it_came_or_zeroed() ->
     with a_world() as world:
         for back, left in ((private.return_held, b"image"), (private.give_up, b"")):
             world.put(None, A, b"image")
-            assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), private.FULL) is None
+            assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL) is None
             assert (world.content(None, A), world.content(FIRST, IPA)) == (None, None)
-            assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(B)), private.FULL) is Err.EXISTS
+            assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(B)), steps.FULL) is Err.EXISTS
             world.page(back, FIRST, IPA)
             world.check()
             assert world.content(None, A) == left.ljust(PAGE, b"\0")
@@ -141,7 +143,7 @@ def test_a_held_page_is_nobodys_to_reach_and_goes_back_as_it_came_or_zeroed() ->
 def test_a_held_page_is_exported_and_comes_back() -> None:
     with a_world() as world:
         world.put(None, A, b"image")
-        assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), private.FULL) is None
+        assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL) is None
         shown = world.touch(A)
         assert shown is not None
         assert b"image" not in shown
@@ -233,7 +235,7 @@ def test_what_is_lacking_is_said_before_anything_is_done(what: str) -> None:
                 pass
         before = books(world)
         assert world.admit(FIRST, IPA, A) is Err.NO_MEMORY
-        assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), private.FULL) is Err.NO_MEMORY
+        assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL) is Err.NO_MEMORY
         assert books(world) == before
         world.check()
 
@@ -253,7 +255,7 @@ def test_a_share_cannot_be_taken_back_without_a_record() -> None:
 
 def make_ordinary_leaf(world: World) -> None:
     """What stands in a guest's table while it becomes protected: a leaf of the host's page."""
-    raw = private.stage2.attributes(private.Stage2Memory.NORMAL, private.FULL)
+    raw = private.stage2.attributes(private.Stage2Memory.NORMAL, steps.FULL)
     with frames.LOCK, GUESTS_LOCK:
         host = shadow.HostLeaf(u64(3), u64(A), Stage2Leaf.of(raw | 0b11))
         assert shadow.fill(vms.VMS.slots[FIRST].shadow, Ipa(u64(IPA)), host) is None
@@ -264,7 +266,7 @@ STATES: dict[str, Callable[[World], object]] = {
     "untouched": lambda world: world.do(shadow.deepen, vms.VMS.slots[FIRST].shadow, Ipa(u64(IPA))),
     "private": lambda world: world.admit(FIRST, IPA, A),
     "exported": lambda world: exported(world, FIRST, IPA, A, b"x"),
-    "held": lambda world: world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), private.FULL),
+    "held": lambda world: world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL),
     "shared": lambda world: (world.admit(FIRST, IPA, A), world.page(private.share, FIRST, IPA)),
     "lent": lambda world: world.page(private.share, FIRST, IPA),
     "a host's page": make_ordinary_leaf,
@@ -380,23 +382,25 @@ FAULTS: dict[str, tuple[object, str, Callable[[object], object]]] = {
     "a TLB flush is skipped": (flush, "stage2_address", lambda real: lambda *_: None),
     "the host's map keeps the page": (host_map, "remove", lambda real: lambda *_: None),
     "a version is used again": (guards, "next_version", lambda real: lambda *_: u64(1)),
-    "nothing is verified": (private.sealed, "step", no_verification),  # type: ignore[dict-item]
-    "an ordinary guest keeps its leaf": (private, "_drop_ordinary", lambda real: lambda *_: None),
+    "nothing is verified": (moving.sealed, "step", no_verification),  # type: ignore[dict-item]
+    "an ordinary guest keeps its leaf": (steps, "drop_ordinary", lambda real: lambda *_: None),
     "a pin is forgotten": (frames, "pin", lambda real: lambda *_: None),
     "a record is not put back": (records, "put", lambda real: lambda *_: None),
-    "caches are not cleaned": (private, "clean_range", lambda real: lambda *_: None),
+    "caches are not cleaned": (steps, "clean_range", lambda real: lambda *_: None),
 }
 
 
-def test_the_life_of_a_page() -> None:
-    with a_world() as world:
+@pytest.mark.parametrize("pieces", [False, True])
+def test_the_life_of_a_page(pieces: bool) -> None:
+    with a_world(pieces=pieces) as world:
         everything(world)
 
 
+@pytest.mark.parametrize("pieces", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_seeded_fault_is_caught(fault: str) -> None:
+def test_a_seeded_fault_is_caught(fault: str, pieces: bool) -> None:
     where, name, change = FAULTS[fault]
-    with a_world() as world, mock.patch.object(where, name, change(getattr(where, name))):
+    with a_world(pieces=pieces) as world, mock.patch.object(where, name, change(getattr(where, name))):
         try:
             everything(world)
         except (AssertionError, Trap, MachineError):
@@ -406,10 +410,10 @@ def test_a_seeded_fault_is_caught(fault: str) -> None:
 
 def test_a_page_beyond_the_guests_addresses_is_not_lent() -> None:
     """The host's own table may have more addresses than the guest's."""
-    leaf = Stage2Leaf.of(stage2.attributes(stage2.Stage2Memory.NORMAL, private.FULL) | 0b11)
+    leaf = Stage2Leaf.of(stage2.attributes(stage2.Stage2Memory.NORMAL, steps.FULL) | 0b11)
     with a_world() as world:
         before = books(world)
-        for shift in range(int(private.space_of(u64(FIRST)).bits), 49):
+        for shift in range(int(steps.space_of(u64(FIRST)).bits), 49):
             with frames.LOCK, GUESTS_LOCK:
                 assert lent.fill(u64(FIRST), Ipa(u64(1 << shift)), shadow.HostLeaf(u64(3), u64(A), leaf)) is Err.RANGE
         assert books(world) == before

@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from private_world import EXECUTE, HOST_AT, IPA, PAGE, READ, VMS, WRITE, World, a_world, host_leaf
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import ending, guards, lent, private, touch, vms
+from delphyne.el2.guest import ending, guards, lent, moving, private, steps, touch, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.kvm import faults, protected_faults, protected_flushes
 from delphyne.el2.kvm.protected_faults import Outcome
@@ -39,7 +39,7 @@ from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.sealing import records
-from delphyne.lang import Ipa, Pa, u16, u64
+from delphyne.lang import Ipa, Pa, u8, u16, u64
 from delphyne.lang.machine import Access
 from delphyne.lang.machine.tlb import Kind as EntryKind
 
@@ -57,7 +57,7 @@ RECORDS = 6
 """Fewer than there are frames, so that they run out."""
 FOREIGN = 77
 """An owner that no VM is."""
-KINDS_OF_RIGHTS = [private.FULL, private.DATA, Rights(True, False, True), Rights(True, False, True), Rights(True, False, False)]
+KINDS_OF_RIGHTS = [steps.FULL, steps.DATA, Rights(True, False, True), Rights(True, False, True), Rights(True, False, False)]
 READ_ONLY = 0b01 << 6
 TAG = re.compile(rb"<(\d{8})>")
 LAST_KINDS = (EntryKind.STAGE2, EntryKind.COMBINED)
@@ -94,7 +94,7 @@ class Page:
 
     kind: Kind = Kind.UNTOUCHED
     frame: int = 0
-    rights: Rights = private.FULL
+    rights: Rights = steps.FULL
     content: bytes = b""
     given: bytes | None = None
 
@@ -162,9 +162,12 @@ HOW = ("as it is",) * 2 + ("right",) * 6 + ("older", "another's", "altered", "ze
 
 
 class PrivatePages(RuleBasedStateMachine):
+    PIECES = False
+    """Whether the processor lacks crypto extensions."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.context = a_world(RECORDS, cpus=CPUS)
+        self.context = a_world(RECORDS, cpus=CPUS, pieces=self.PIECES)
         self.world: World = self.context.__enter__()
         self.machine = self.world.machine
         self.world.looked_at = FRAMES
@@ -188,7 +191,7 @@ class PrivatePages(RuleBasedStateMachine):
         for number in range(CPUS):
             with self.machine.on(number):
                 self.world.use_host()
-        real = private.sealed.begin_export
+        real = moving.sealed.begin_export
 
         def begin_export(job: object, area: object, identity: u64, ipa: Ipa, terms: Any) -> None:
             used = int(identity), int(terms.version)
@@ -196,7 +199,7 @@ class PrivatePages(RuleBasedStateMachine):
             self.versions.add(used)
             real(job, area, identity, ipa, terms)  # type: ignore[arg-type]
 
-        self.sealing = mock.patch.object(private.sealed, "begin_export", begin_export)
+        self.sealing = mock.patch.object(moving.sealed, "begin_export", begin_export)
         self.sealing.start()
 
     def teardown(self) -> None:
@@ -364,7 +367,7 @@ class PrivatePages(RuleBasedStateMachine):
             self.memory[frame] = bytes(PAGE)
         if not is_lent:
             self.split.add(frame // BLOCK)
-        guest.pages[ipa] = Page(Kind.SHARED if is_lent else Kind.PRIVATE, frame, page.rights if page.kind is Kind.EXPORTED else private.FULL)
+        guest.pages[ipa] = Page(Kind.SHARED if is_lent else Kind.PRIVATE, frame, page.rights if page.kind is Kind.EXPORTED else steps.FULL)
         if is_lent:
             self.memory[frame] = stores.last or self.memory[frame]
         elif stores.guests:
@@ -440,6 +443,10 @@ class PrivatePages(RuleBasedStateMachine):
         page = guest.pages[ipa]
         with self.machine.on(self.cpu):
             answer = self.world.do(protected_faults.bring, guest.seat, Ipa(u64(ipa)), ACCESSES[access])
+            while self.world.move_of(guest.number, ipa) is not None:
+                answer = self.world.do(protected_faults.bring, guest.seat, Ipa(u64(ipa)), ACCESSES[access])
+                if self.world.reach(guest.number, ipa) is not None:
+                    answer = protected_faults.Answer(Outcome.DONE, u8(0))
         assert isinstance(answer, protected_faults.Answer)
         if guest.phase is not Phase.PROTECTED:
             assert answer.outcome is Outcome.STOPPED
@@ -528,11 +535,11 @@ class PrivatePages(RuleBasedStateMachine):
         holder = self.holder(frame)
         if holder is None or holder[2].kind is Kind.SHARED:
             with self.machine.on(self.cpu):
-                assert self.world.do(touch.serve, Pa(u64(frame))) is True
+                assert self.world.serve_touch(frame) is True
             return
         guest, ipa, _ = holder
         with self.beside(when, frame, guest, ipa, True) as stores:
-            assert self.world.do(touch.serve, Pa(u64(frame))) is True
+            assert self.world.serve_touch(frame) is True
         self.left(guest, ipa, stores, zeroed=guest.phase is Phase.STOPPED)
 
     def host_leads(self, guest: Guest, ipa: int, where: str) -> None:
@@ -623,7 +630,7 @@ class PrivatePages(RuleBasedStateMachine):
         else:
             assert result is None
             self.split.add(page.frame // BLOCK)
-            page.kind, page.rights = Kind.PRIVATE, private.FULL
+            page.kind, page.rights = Kind.PRIVATE, steps.FULL
             self.forgot_instructions(page.frame)
             if not stores.any:
                 self.is_clean(page.frame)
@@ -734,7 +741,7 @@ class PrivatePages(RuleBasedStateMachine):
         self.pins[frame] -= result is None
 
     def frame_is_busy(self) -> None:
-        """On its way to somebody else: nobody gets it, and the host is told to try again."""
+        """On its way to somebody else: nobody gets it."""
         frame, ipa = self.pick(FRAMES), self.pick(IPAS)
         protected = [guest for guest in self.guests if guest.phase is Phase.PROTECTED]
         if self.holder(frame) is not None or self.pins[frame] != 0 or not protected:
@@ -749,7 +756,6 @@ class PrivatePages(RuleBasedStateMachine):
         for other in self.guests:
             if other.phase is None:
                 assert self.world.fill(other.number, IPA, frame) is Err.OWNER
-        assert self.world.do(touch.serve, Pa(u64(frame))) is True
         with frames.LOCK:
             assert frames.release(Pa(u64(frame)), u16(FOREIGN), Ipa(u64(0))) is None
 
@@ -962,8 +968,12 @@ LIVES = (PrivatePages.guest_goes_on, PrivatePages.guest_is_measured, PrivatePage
 """What is done more often in histories in which guests come and go."""
 
 
-def run(examples: int, steps: int) -> Any:
-    case: Any = PrivatePages.TestCase
+class PagesInPieces(PrivatePages):
+    PIECES = True
+
+
+def run(machine: type[PrivatePages], examples: int, steps: int) -> Any:
+    case: Any = machine.TestCase
     made = type("Run", (case,), {})
     made.settings = settings(  # type: ignore[attr-defined]
         max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True, database=None,
@@ -972,5 +982,7 @@ def run(examples: int, steps: int) -> Any:
     return made
 
 
-TestPrivatePages = run(33, 70)
-TestManyPrivatePages = pytest.mark.slow(run(250, 120))
+TestPrivatePages = run(PrivatePages, 33, 70)
+TestPagesInPieces = run(PagesInPieces, 8, 60)
+TestManyPrivatePages = pytest.mark.slow(run(PrivatePages, 250, 120))
+TestManyPagesInPieces = pytest.mark.slow(run(PagesInPieces, 100, 120))

@@ -68,6 +68,8 @@ def prepare_host(blob: fdt.Region) -> None:
         if isinstance(tree, Err):
             give_up(text(b"the device tree cannot be used"), tree)
         vendor.find(raw, tree)
+        if host_modules.has_word(raw, tree, text(b"delphyne.general-registers")):
+            engine.forgo()
         host_seed.take(raw, tree, blob, host.HOST.tree)
         prepared = host.prepare(MACHINE, raw, tree, blob)
         if isinstance(prepared, Err):

@@ -16,7 +16,7 @@ from typing import Final
 from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import guards, private, processors, touch, vcpus
+from delphyne.el2.guest import guards, private, processors, steps, touch, vcpus
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -86,14 +86,14 @@ def _give_back_some(index: u64) -> bool:
     """One piece; True once the host has every page. The guest is stopped first: none is admitted any more."""
     guard = GUARDS.slots[index]
     guards.stop(index)
-    space = private.space_of(index)
+    space = steps.space_of(index)
     limit = u64(1) << space.bits
     given = u64(0)
     for _ in u64.range(STEPS):
         if guard.ended >= limit or given == PAGES:
             break
         page = Ipa(guard.ended)
-        found = private.find(index, page)
+        found = steps.find(index, page)
         if found.level == LAST_LEVEL and found.descriptor.raw != 0:
             if not guard.committed:
                 private.return_held(index, page)

@@ -6,6 +6,7 @@ Locks, all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24).
 
 from __future__ import annotations
 
+from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import PAGE_SIZE
 from delphyne.el2.guest import guards, private
 from delphyne.el2.guest.guards import GUARDS, Phase
@@ -28,7 +29,8 @@ def is_guests(pa: Pa) -> bool:
 def vm_of(pa: Pa) -> u64 | None:
     """The VM that has the frame of `pa` to itself, if one has."""
     entry = frames.entry_of(pa)
-    return None if entry is None or entry.state is not State.PRIVATE else GUARDS.slots[u64(entry.owner) - 1].vm
+    alone = entry is not None and (entry.state is State.PRIVATE or entry.state is State.BUSY)
+    return GUARDS.slots[u64(entry.owner) - 1].vm if entry is not None and alone else None
 
 
 @holds(GUESTS_LOCK)
@@ -53,14 +55,13 @@ def serve(pa: Pa) -> bool:
         case State.HOST | State.SHARED:
             # Another CPU had the block unmapped for a moment.
             return host_map.is_mapped(pa.raw)
-        case State.BUSY:
-            return True
-        case State.PRIVATE:
+        case State.PRIVATE | State.BUSY:
             index = u64(entry.owner) - 1
             page = Ipa(entry.page * PAGE_SIZE)
             if GUARDS.slots[index].phase is Phase.STOPPED:
                 private.give_up(index, page)
-            else:
-                private.export(index, page)
-            return True
+                return True
+            exported = private.export(index, page)
+            # Where pieces are left the host touches it again, after its interrupts.
+            return not isinstance(exported, Err) or exported is Err.BUSY
     unreachable()

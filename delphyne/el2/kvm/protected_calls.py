@@ -14,11 +14,11 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, Esr, ExceptionClass
 from delphyne.el2.arch.pagetable import PAGE_SIZE
 from delphyne.el2.arch.world import Places
-from delphyne.el2.guest import abi, manifest, private, processors, registers
+from delphyne.el2.guest import abi, manifest, private, processors, registers, steps
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.manifest import WindowKind
-from delphyne.el2.guest.private import Fate
 from delphyne.el2.guest.registers import Expects
+from delphyne.el2.guest.steps import Fate
 from delphyne.el2.kvm import guest_random, protected_end, protected_faults, stage
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_IRQ, GUEST_GOES_ON
 from delphyne.el2.kvm.faults import Access
@@ -171,9 +171,9 @@ def _do_held(seat: Seat, page: Ipa, function: u64) -> protected_faults.Answer:
     if function == abi.RELINQUISH:
         private.give_up(index, page)
         return protected_faults.Answer(Outcome.DONE, u8(0))
-    absent = private.absent_of(private.find(index, page))
-    if function == abi.MEM_SHARE and (absent.fate is Fate.EXPORTED or absent.fate is Fate.HELD):
-        if private.is_clean(absent):
+    absent = steps.absent_of(steps.find(index, page))
+    if function == abi.MEM_SHARE and absent.fate is not Fate.UNTOUCHED and absent.fate is not Fate.LENT:
+        if absent.fate is not Fate.MOVING and private.is_clean(absent):
             return protected_faults.Answer(Outcome.REFUSED, u8(0))
         brought = protected_faults.bring(seat, page, Access.WRITE)
         if brought.outcome is not Outcome.DONE:

@@ -26,11 +26,11 @@ from delphyne.el2.arch.exception import (
 )
 from delphyne.el2.arch.pagetable import PAGE_SIZE, Stage2Leaf, level_size
 from delphyne.el2.arch.world import Places, answer_word
-from delphyne.el2.guest import guards, manifest, private, vms
+from delphyne.el2.guest import guards, manifest, moving, private, steps, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.guest.manifest import WindowKind
-from delphyne.el2.guest.private import Fate
 from delphyne.el2.guest.registers import OWN, Expects
+from delphyne.el2.guest.steps import Fate
 from delphyne.el2.guest.vms import Vm
 from delphyne.el2.kvm import faults, host_tables, near, stage
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_IRQ, GUEST_GOES_ON
@@ -152,13 +152,17 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
     index = seat.guard - 1
     if GUARDS.slots[index].phase is not Phase.PROTECTED:
         return Answer(Outcome.STOPPED, u8(0))
-    found = private.find(index, page)
-    leaf = private.leaf_of(found)
+    found = steps.find(index, page)
+    leaf = steps.leaf_of(found)
     if leaf is not None:
         return _look_again(index, page, leaf, access)
-    if private.absent_of(found).fate is Fate.HELD:
+    absent = steps.absent_of(found)
+    if absent.fate is Fate.HELD:
         private.reveal(index, page)
         return Answer(Outcome.DONE, u8(0))
+    if absent.fate is Fate.MOVING:
+        moved = moving.go_on(absent.content)
+        return _failed(index, page, moved) if isinstance(moved, Err) else Answer(Outcome.LATER, u8(0))
     vm = vms.VMS.slots[GUARDS.slots[index].vm]
     walked = _walk(seat, vm, page)
     if walked.descriptor == 0:

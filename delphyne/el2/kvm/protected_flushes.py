@@ -13,9 +13,9 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import lent, private, vms
+from delphyne.el2.guest import lent, moving, private, steps, vms
 from delphyne.el2.guest.guards import GUARDS
-from delphyne.el2.guest.private import Fate
+from delphyne.el2.guest.steps import Fate
 from delphyne.el2.kvm import host_tables
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import SEATS
@@ -23,7 +23,7 @@ from delphyne.el2.memory import frames
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.memory.tables import Walk
-from delphyne.lang import Ipa, Pa, holds, u64
+from delphyne.lang import Ipa, Pa, holds, u64, unreachable
 
 PAGES: Final = u64(6)
 """Pages that one piece exports at most."""
@@ -68,16 +68,18 @@ def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
         seat.flush_start = start.raw
         seat.flush_pages = count
         seat.flushed = start.raw
-    limit = u64(1) << private.space_of(index).bits
+    limit = u64(1) << steps.space_of(index).bits
     end = start.raw + min(count, (limit - min(start.raw, limit)) // PAGE_SIZE) * PAGE_SIZE
     gone = u64(0)
     for _ in u64.range(STEPS):
         if seat.flushed >= end or gone == PAGES:
             break
         page = Ipa(seat.flushed)
-        found = private.find(index, page)
+        found = steps.find(index, page)
         if found.level == LAST_LEVEL and _is_gone(vm, page, found):
-            private.retreat(index, page)
+            retreated = private.retreat(index, page)
+            if isinstance(retreated, Err):
+                return Err.BUSY
             gone += 1
         span = level_size(found.level)
         seat.flushed = (seat.flushed & ~(span - 1)) + span
@@ -91,17 +93,32 @@ def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
 @holds(GUESTS_LOCK)
 def _is_gone(vm: u64, page: Ipa, found: Walk) -> bool:
     """Whether the guest has a frame there that the host's table leads to no more."""
-    leaf = private.leaf_of(found)
-    held = private.absent_of(found)
-    if leaf is None and (found.descriptor.valid or held.fate is not Fate.HELD):
+    frame = _frame(found)
+    if frame is None:
         return False
-    frame = held.content if leaf is None else leaf.frame
     wide = vms.VMS.slots[vm].table.wide
     walked = host_tables.walk(vms.VMS.slots[vm].table, page)
     if walked.descriptor == 0:
         return not _is_locked(walked)
     host = host_tables.leaf_of(walked, wide)
-    return Pa(host.output + (page.raw & (level_size(host.level) - 1))) != Pa(frame * PAGE_SIZE)
+    return Pa(host.output + (page.raw & (level_size(host.level) - 1))) != frame
+
+
+@holds(GUESTS_LOCK)
+def _frame(found: Walk) -> Pa | None:
+    """The frame of the guest's page, mapped, to be mapped, or on its way."""
+    leaf = steps.leaf_of(found)
+    if leaf is not None:
+        return Pa(leaf.frame * PAGE_SIZE)
+    absent = steps.absent_of(found)
+    match absent.fate:
+        case Fate.HELD:
+            return Pa(absent.content * PAGE_SIZE)
+        case Fate.MOVING:
+            return moving.frame_of(absent)
+        case Fate.UNTOUCHED | Fate.EXPORTED | Fate.LENT:
+            return None
+    unreachable()
 
 
 @holds(frames.LOCK)
