@@ -459,9 +459,6 @@ def bench_kvm(
     cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
     functions: Annotated[bool, typer.Option("--functions", help="Also show which functions of EL2 took how much.")] = False,
     protected: Annotated[bool, typer.Option("--protected", help="A protected guest above Delphyne; and its pages' way out and back.")] = False,
-    general_registers: Annotated[
-        bool, typer.Option("--general-registers", help="With --protected: as on a processor without crypto extensions.")
-    ] = False,
     json: Json = False,
 ) -> None:
     """Exact instruction counts of each kind of exit under KVM, above Delphyne against the same kernel alone."""
@@ -472,13 +469,8 @@ def bench_kvm(
     unknown = sorted(set(kinds or ()) - set(known))
     if unknown:
         raise UserError(f"there is no kind of exit {', '.join(unknown)}; there are {', '.join(known)}")
-    if general_registers and not protected:
-        raise UserError("--general-registers needs --protected: for an ordinary guest EL2 encrypts nothing")
-    if protected:
-        hold = protected_guest.run(kernel, cpu, kinds, json=json, by_function=functions, general_registers=general_registers)
-    else:
-        hold = kvm.run(kernel, cpu, kinds, json=json, by_function=functions)
-    raise typer.Exit(0 if hold else 1)
+    measured = protected_guest.run if protected else kvm.run
+    raise typer.Exit(0 if measured(kernel, cpu, kinds, json=json, by_function=functions) else 1)
 
 
 @bench_app.command("guest")
@@ -514,6 +506,10 @@ def bench_stays(
     times: Annotated[int, typer.Option(help="How often each kind of exit.", min=1, max=128)] = 64,
     kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file.")] = "6.1",
     cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    protected: Annotated[bool, typer.Option("--protected", help="The bare guest is a protected one, and its pages go out and come back.")] = False,
+    general_registers: Annotated[
+        bool, typer.Option("--general-registers", help="EL2 does without the crypto extensions, as on a processor that has none.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say how many instructions a CPU stays at EL2, interrupts masked, at most, and in which functions."""
@@ -521,7 +517,10 @@ def bench_stays(
 
     if script is not None and not script.is_file():
         raise UserError(f"{script}: no such file")
-    raise typer.Exit(0 if stays.run(kernel, cpu, script=script, times=times, json=json) else 1)
+    short = stays.run(
+        kernel, cpu, script=script, times=times, is_protected=protected, general_registers=general_registers, json=json
+    )  # fmt: skip
+    raise typer.Exit(0 if short else 1)
 
 
 @app.command("soak")

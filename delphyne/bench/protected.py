@@ -4,15 +4,13 @@ own EL2 code; and what EL2 needs for a page on its way out and back.
 
 The guest is the one of bench/kvm.py, to the byte, and so is the way of counting. A page goes out when the monitor drops it from its own memory, of a
 file that keeps it: KVM takes it out of its table, and its call about the TLB makes EL2 export it. It comes back by the guest's next store. Each of
-these is one stay at EL2, with everything that EL2 does between host and host, or host and guest; its length is the figure. Without the crypto
-extensions it is many stays, and the figure the longest.
+these is one stay at EL2, with everything that EL2 does between host and host, or host and guest; its length is the figure.
 """
 
 from __future__ import annotations
 
 import json as json_module
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -29,8 +27,6 @@ KINDS = {kind: name for kind, name in kvm.KINDS.items() if kind != "refill-4k"} 
 """`refill-4k` makes the monitor lose what the guest wrote, which is the end of a protected guest."""
 MEAN_LIMIT, KIND_LIMIT = 1.10, 1.20
 PAGE_LIMIT = 18_500
-PIECE_LIMIT = 300_000
-"""Of a stay at EL2 with general registers alone: a page is many of them."""
 
 
 class Page(TypedDict):
@@ -52,17 +48,15 @@ def exit_row(name: str, simd: bool, above: kvm.Side, alone: kvm.Side) -> kvm.Row
     return found
 
 
-def page_row(name: str, above: kvm.Side, alone: kvm.Side, limit: int = PAGE_LIMIT) -> Page:
-    """What came of one way of a page; `limit` is that of its longest stay."""
+def page_row(name: str, above: kvm.Side, alone: kvm.Side) -> Page:
+    """What came of one way of a page."""
     return {
         "name": name, "stay": above["longest_stay"], "delphyne": above["instructions"], "plain": alone["instructions"],
-        "ok": above["longest_stay"] <= limit, "functions": above["functions"],
+        "ok": above["longest_stay"] <= PAGE_LIMIT, "functions": above["functions"],
     }
 
 
-def measure(
-    folder: Path, kernel: str, cpu: str, kinds: list[str], console: Console, general_registers: bool = False
-) -> tuple[list[kvm.Row], list[Page]]:
+def measure(folder: Path, kernel: str, cpu: str, kinds: list[str], console: Console) -> tuple[list[kvm.Row], list[Page]]:
     """Both sides; `folder` takes what is made on the way. Raises BoardError, TraceError."""
     guest = guest_build.build(folder)
     built = host.build(folder / "image", quiet=True)
@@ -70,30 +64,22 @@ def measure(
         alone = kvm.measure_side(kvm.measured_host(kernel, cpu, plain=True), built.image, guest, kinds)
     with console.status(f"a protected guest on {kernel} above Delphyne on {cpu}: a minute or two"):
         of = kvm.measured_host(kernel, cpu, plain=False)
-        if general_registers:
-            of = replace(of, machine=replace(of.machine, arguments=host.GENERAL_REGISTERS))
         above = kvm.measure_side(of, built.image, guest, kinds, built.elf, protected=True)
     exits = [exit_row(KINDS[kind], simd, above[kind, simd], alone[kind, simd]) for kind, simd in alone if kind not in PAGES]
-    limit = page_limit(general_registers)
-    return exits, [page_row(name, above[kind, False], alone[kind, False], limit) for kind, name in PAGES.items() if kind in kinds]
+    return exits, [page_row(name, above[kind, False], alone[kind, False]) for kind, name in PAGES.items() if kind in kinds]
 
 
-def page_limit(general_registers: bool) -> int:
-    """Instructions of the longest stay that moves a page."""
-    return PIECE_LIMIT if general_registers else PAGE_LIMIT
-
-
-def as_json(exits: list[kvm.Row], pages: list[Page], kernel: str, cpu: str, limit: int = PAGE_LIMIT) -> dict[str, object]:
+def as_json(exits: list[kvm.Row], pages: list[Page], kernel: str, cpu: str) -> dict[str, object]:
     """What `--json` prints."""
     found = kvm.as_json(exits, kernel, cpu, MEAN_LIMIT) if exits else {"kernel": kernel, "cpu": cpu, "rows": []}
-    return found | {"protected": True, "pages": pages, "page_limit": limit}
+    return found | {"protected": True, "pages": pages, "page_limit": PAGE_LIMIT}
 
 
-def show_pages(pages: list[Page], limit: int = PAGE_LIMIT) -> None:
+def show_pages(pages: list[Page]) -> None:
     """The figures of pages as a table for people."""
-    table = Table("instructions for a page", "longest stay at EL2", "host kernel and EL2", "plain", "", box=None)
+    table = Table("instructions for a page", "stay at EL2", "host kernel and EL2", "plain", "", box=None)
     for found in pages:
-        verdict = f"<= {limit} {'ok' if found['ok'] else 'MISSED'}"
+        verdict = f"<= {PAGE_LIMIT} {'ok' if found['ok'] else 'MISSED'}"
         table.add_row(found["name"], str(found["stay"]), f"{found['delphyne']:.0f}", f"{found['plain']:.0f}", verdict)
     Console(highlight=False, width=150).print(table)
 
@@ -107,21 +93,17 @@ def show_functions(pages: list[Page], most: int = 25) -> None:
             console.print(f"  {count:8.1f}  {name}")
 
 
-def run(
-    kernel: str = "6.1", cpu: str = "cortex-a57", kinds: list[str] | None = None, *,
-    json: bool = False, by_function: bool = False, general_registers: bool = False,
-) -> bool:  # fmt: skip
-    """Measure and print; whether all limits hold. `general_registers`: EL2 does without the crypto extensions."""
-    limit = page_limit(general_registers)
+def run(kernel: str = "6.1", cpu: str = "cortex-a57", kinds: list[str] | None = None, *, json: bool = False, by_function: bool = False) -> bool:
+    """Measure and print; whether all limits hold."""
     with tempfile.TemporaryDirectory(prefix="delphyne-bench-") as name:
-        exits, pages = measure(Path(name), kernel, cpu, kinds or list(KINDS), Console(stderr=True, quiet=json), general_registers)
+        exits, pages = measure(Path(name), kernel, cpu, kinds or list(KINDS), Console(stderr=True, quiet=json))
     if json:
-        print(json_module.dumps(as_json(exits, pages, kernel, cpu, limit), indent=2))
+        print(json_module.dumps(as_json(exits, pages, kernel, cpu), indent=2))
     else:
         if exits:
             kvm.show(exits, kernel, cpu, MEAN_LIMIT)
         if pages:
-            show_pages(pages, limit)
+            show_pages(pages)
         if by_function:
             kvm.show_functions(exits)
             show_functions(pages)

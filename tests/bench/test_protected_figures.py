@@ -31,10 +31,7 @@ def test_the_limit_of_a_page_is_one_of_its_stay(stay: int, ok: bool) -> None:
 
 @pytest.mark.parametrize(("exit_cost", "stay", "holds"), [(1090.0, 18000, True), (1110.0, 18000, False), (1000.0, 19000, False)])
 def test_the_verdict(exit_cost: float, stay: int, holds: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def measure(
-        folder: Path, kernel: str, cpu: str, kinds: list[str], console: Console, general_registers: bool
-    ) -> tuple[list[kvm.Row], list[protected.Page]]:
-        assert not general_registers
+    def measure(folder: Path, kernel: str, cpu: str, kinds: list[str], console: Console) -> tuple[list[kvm.Row], list[protected.Page]]:
         assert kinds == list(protected.KINDS)
         exits = [protected.exit_row("a", simd, side(exit_cost), side(1000)) for simd in (False, True)]
         return exits, [protected.page_row("b", side(30000, stay), side(1000))]
@@ -46,17 +43,6 @@ def test_the_verdict(exit_cost: float, stay: int, holds: bool, monkeypatch: pyte
     assert [page["stay"] for page in said["pages"]] == [stay]
     assert protected.run(by_function=True) == holds
     assert ("MISSED" in capsys.readouterr().out) == (not holds)
-
-
-@pytest.mark.parametrize("general_registers", [False, True])
-def test_a_page_in_pieces_has_a_stays_limit(general_registers: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def measure(*given: object) -> tuple[list[kvm.Row], list[protected.Page]]:
-        assert given[-1] is general_registers
-        return [], [protected.page_row("b", side(500_000, 60_000), side(1000), protected.page_limit(general_registers))]
-
-    monkeypatch.setattr(protected, "measure", measure)
-    assert protected.run(kinds=["take-4k"], json=True, general_registers=general_registers) is general_registers
-    assert json.loads(capsys.readouterr().out)["page_limit"] == (protected.PIECE_LIMIT if general_registers else protected.PAGE_LIMIT)
 
 
 def test_pages_alone_have_no_mean(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
