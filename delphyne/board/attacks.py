@@ -35,6 +35,7 @@ DEBUGGER = f"{PROTECTED}::test_the_debugger_sees_and_sets_nothing"
 CHANGED = f"{PROTECTED}::test_an_image_that_was_changed_is_no_protected_guest"
 SWAPPED = "tests/system/test_protected_guest.py::test_the_host_moves_pages_that_it_cannot_read"
 MONITOR = "tests/attack/test_hostile_monitor.py::test_a_vmm_gets_nothing_by_kvms_own_calls"
+ENDS = "tests/attack/test_guest_ends.py"
 STORM = f"{GUESTS}::test_a_storm_beside_a_guest"
 STAYS = f"{GUESTS}::test_no_stay_at_el2_is_long"
 
@@ -204,9 +205,13 @@ _NOW = (
     ),
     Attack("H24", "vCPU registers read and changed by the host", (ENTRIES, LIES, DEBUGGER, MONITOR, ANSWERS), Verdict.IN_PART),
     Attack("H25", "exceptions injected that no exit allows", (ENTRIES, ANSWERS), Verdict.HOLDS),
-    Attack("H26", "a second vCPU started without the guest", (STRANGERS, ANSWERS), Verdict.IN_PART),
+    Attack("H26", "a second vCPU started without the guest, or with another entry or context", (STRANGERS, ENTRIES, ANSWERS), Verdict.HOLDS),
     Attack("H27", "the virtual counter moved back", ("tests/guest/test_guest_time.py",), Verdict.IN_PART),
     Attack("H29", "debug, single step, counters and trace of a guest", (DEBUGGER,), Verdict.IN_PART),
+    Attack(
+        "G0", "reboot and power-off from inside, by a guest that is told of no stolen time (kexec from inside, ballooning: later-room)",
+        (ENDS,), Verdict.IN_PART,
+    ),
     Attack("G1", "guest calls with every kind of argument, from two vCPUs at once", (CALLS, TWO_CPUS), Verdict.HOLDS),
     Attack(
         "G3", "share and unshare against a writing host, twice, of a page of the manifest, of 64 GiB",
@@ -220,15 +225,17 @@ _NOW = (
     Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", BECOMING, CHANGED), Verdict.IN_PART),
     Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM), Verdict.IN_PART),
     Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE,), Verdict.IN_PART),
+    Attack(
+        "K4", "keys without entropy",
+        ("tests/sealing/test_entropy.py", "tests/el2_boot/test_host_seed.py", f"{BECOMING}::test_calls_at_wrong_times"), Verdict.HOLDS,
+    ),
     Attack("G6", "storms that maximise EL2's time", (STAYS, STORM), Verdict.IN_PART),
 )
 
 _LATER = {
-    "G0": "reboot, power-off and kexec from inside; ballooning and steal time",
     "K1": "example keys outside a development machine",
     "K2": "key blobs altered, rolled back or moved",
     "K3": "signature checks that fail",
-    "K4": "keys without entropy",
 }
 
 

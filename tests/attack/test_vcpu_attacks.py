@@ -73,7 +73,8 @@ def is_well(host: HostSession) -> bool:
 
 
 def test_what_the_host_changes_at_every_entry_is_not_taken(built: Built) -> None:
-    """H24, H25: the guest's registers are not the host's, in either direction, and exceptions come only where an exit allows them."""
+    """H24, H25, H26: the guest's registers are not the host's, in either direction, not even those with which a CPU begins that it turns on, and
+    exceptions come only where an exit allows them."""
     with attacked(built, 2) as (host, guest):
         assert tell(host, f"on PID {ALL}") == ""
         assert guest.run("self-check 4 256 1", 240.0).endswith("0 bad")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
 import shlex
 import socket
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from gdb_remote import Stub
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from delphyne.board import host as host_room
-from delphyne.board import qemu, vmm
+from delphyne.board import host_python, qemu, vmm
 from delphyne.board.vmm import Guest
 
 GUESTS = 2
@@ -37,6 +38,8 @@ TROUBLE = (
     "|[Uu]nhandled .*(fault|exit)|kvm.*([Ff]ailed|error|[Uu]nsupported)|I/O error|unexpected"
 )
 """Lines of a kernel's log that plain KVM does not give in any of these tests (an extended regular expression)."""
+LOOKED = re.compile(r"The host's root looked through (\d+) MiB of the guest's QEMU and found the secret (\d+) times\.")
+"""What `client/look.py` says."""
 
 
 class Trouble(Exception):
@@ -222,6 +225,14 @@ def session(
         for guest in running.guests:
             guest.close()
         stream.close(force=True)
+
+
+def look_for(host: HostSession, text: str, number: int = 0) -> tuple[int, int]:
+    """How often root finds `text` in the memory of a guest's QEMU, and in how many MiB it looked. The host has `host_python.files()`."""
+    said = host.run(host_python.command("look", f"$(cat /tmp/guest{number}.pid)", text), 400.0)
+    found = LOOKED.fullmatch(said)
+    assert found is not None, said
+    return int(found[2]), int(found[1])
 
 
 def machine(cpu: str = "cortex-a57", cpus: int = 2, memory: int = 2048, gic: int = 3) -> qemu.Machine:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guest_session import HostSession, RunningGuest, machine, session
+from guest_session import LOOKED, HostSession, RunningGuest, look_for, machine, session
 
 from delphyne.board import guestimage, host_python
 from delphyne.board.host import Host
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).resolve().parents[2]
 MANY = hashlib.md5(guestimage.DISK_FILES["many"], usedforsecurity=False).hexdigest()
 SECRET = "a-secret-of-the-guest"
-LOOKED = re.compile(r"The host's root looked through (\d+) MiB of the guest's QEMU and found the secret (\d+) times\.")
 GROUPS = "/sys/fs/cgroup"
 GROUP = f"{GROUPS}/guest"
 
@@ -36,14 +35,6 @@ def prepare(host: HostSession) -> None:
     """Swap on zram, and a control group for the guest's QEMU, in which the shell is from here on."""
     host.run("echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0")
     host.run(f"mount -t cgroup2 cgroup2 {GROUPS}; echo +memory > {GROUPS}/cgroup.subtree_control; mkdir {GROUP}; echo $$ > {GROUP}/cgroup.procs")
-
-
-def look_for(host: HostSession, text: str) -> tuple[int, int]:
-    """How often root finds `text` in the memory of the guest's QEMU, and in how many MiB it looked. The host has `host_python.files()`."""
-    said = host.run(host_python.command("look", "$(cat /tmp/guest0.pid)", text), 400.0)
-    found = LOOKED.fullmatch(said)
-    assert found is not None, said
-    return int(found[2]), int(found[1])
 
 
 def _counter(host: HostSession, name: str) -> int:
