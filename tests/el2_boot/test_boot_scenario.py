@@ -387,6 +387,26 @@ def test_cleaning_touches_every_line_of_a_range(booted: tuple[Machine, SerialPor
 
 
 @pytest.mark.parametrize("prohibited", [False, True])
+@pytest.mark.parametrize("block", [3, 4])
+def test_a_page_is_cleared_whole_and_nothing_beside_it(booted: tuple[Machine, SerialPort, Firmware], prohibited: bool, block: int) -> None:
+    """And memory has it, where blocks are lines and where they are less."""
+    machine, _, _ = booted
+    machine.write_register("DCZID_EL0", block | prohibited << 4)
+    machine.write_register("CTR_EL0", 4 << 16)
+    page = RAM + 0x40_0000
+    machine.memory.write(page - 8, bytes([0xAA]) * (4096 + 16))
+    before = len(machine.events)
+    caches.clear_page(Pa(u64(page)))
+    assert machine.memory.read(page - 8, 4096 + 16) == bytes([0xAA]) * 8 + bytes(4096) + bytes([0xAA]) * 8
+    assert not machine.memory.is_dirty(page)
+    assert machine.memory.read(page, 4096, cacheable=False) == bytes(4096)
+    names = [event.name for event in machine.events[before:]]
+    assert ("dc zva" in names) == (not prohibited)
+    assert names[-1] == "dsb sy"
+    assert names.count("dc civac") == 64
+
+
+@pytest.mark.parametrize("prohibited", [False, True])
 def test_a_page_is_zeroed_whole_and_nothing_beside_it(booted: tuple[Machine, SerialPort, Firmware], prohibited: bool) -> None:
     machine, _, _ = booted
     machine.write_register("DCZID_EL0", 4 | prohibited << 4)

@@ -342,13 +342,24 @@ def forget_statics() -> None:
 def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool = False) -> Iterator[World]:
     """A machine and its world, with `count` records; `pieces`: its pages move in pieces, as without the crypto extensions. A frame that changes hands
     is known to no TLB by then, and memory has what it holds."""
-    take, give_back, restore = steps.take, steps.give_back, host_map.restore
+    take, take_filled, hand_over = steps.take, steps.take_filled, steps._hand_over
+    give_back, restore = steps.give_back, host_map.restore
 
     def taken(index: u64, ipa: Ipa, pa: Pa) -> Err | None:
         done = take(index, ipa, pa)
         if done is None:
+            machine.hand_over(int(pa.raw), overwritten=True)
+        return done
+
+    def taken_filled(index: u64, ipa: Ipa, pa: Pa) -> Err | None:
+        done = take_filled(index, ipa, pa)
+        if done is None:
             machine.hand_over(int(pa.raw))
         return done
+
+    def handed_over(index: u64, ipa: Ipa, pa: Pa, *others: object) -> None:
+        machine.hand_over(int(pa.raw))
+        hand_over(index, ipa, pa, *others)  # type: ignore[arg-type]
 
     def returned(index: u64, ipa: Ipa, pa: Pa) -> None:
         def restored(at: Pa) -> None:
@@ -364,6 +375,8 @@ def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool 
         try:
             with (
                 mock.patch.object(steps, "take", taken),
+                mock.patch.object(steps, "take_filled", taken_filled),
+                mock.patch.object(steps, "_hand_over", handed_over),
                 mock.patch.object(steps, "give_back", returned),
                 mock.patch.object(engine, "is_quick", return_value=not pieces),
             ):

@@ -111,8 +111,8 @@ el2_main:
         cmp     x0, x1
         cinc    x21, x21, ne
         add     x20, x20, #33
-        cmp     x20, #2048
-        b.lo    2b
+        cmp     x20, #4096
+        b.ls    2b
         cmp     x21, #0
         verdict 'C
 

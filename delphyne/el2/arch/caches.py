@@ -42,6 +42,28 @@ def zero_blocks(at: Va, end: Va, block: u64) -> None:
         at = at + block
 
 
+def clear_page(page: Pa) -> None:
+    """Zeroes a page of RAM, and leaves nothing of it in any data cache. What caches had of it before does not matter: each line is written whole, and
+    cleaned after that, which a processor does to one line in program order (Arm ARM B2.3.8)."""
+    blocks = DCZID_EL0.read()
+    line = u64(4) << u64(CTR_EL0.read().dmin_line)
+    if not blocks.prohibited and u64(4) << u64(blocks.block) == line:
+        clear_lines(Va(page.raw), Va(page.raw) + PAGE_SIZE, line)
+        dsb(Domain.SY)
+    else:
+        zero_page(page)
+        clean_range(Va(page.raw), PAGE_SIZE)
+
+
+@assembly
+def clear_lines(at: Va, end: Va, line: u64) -> None:
+    """Zeroes, cleans and invalidates the lines of `line` bytes from `at`, which is aligned, up to `end`; DC ZVA zeroes as much."""
+    while at < end:
+        dc_zva(at)
+        dc_civac(at)
+        at = at + line
+
+
 def forget_instructions() -> None:
     """No processor executes what stood where something else stands by now, which was cleaned before."""
     ic_ialluis()

@@ -1424,18 +1424,25 @@ operation ic_ivau, ic ivau, x0
 operation at_s1e2r, at s1e2r, x0
 operation at_s1e2w, at s1e2w, x0
 
-// Functions of (x0 = a line, x1 = end, x2 = bytes of a line): eight lines at a time, while there are as many below the end.
-.macro by_lines name, operation
+// Functions of (x0 = a line, x1 = end, x2 = bytes of a line), which do one thing or two to each line: 32 lines at a time, while there are as many
+// below the end. A page is two or four rounds.
+.macro by_lines name, first, second=
 function \name
-1:      add     x3, x0, x2, lsl #3
+1:      add     x3, x0, x2, lsl #5
         cmp     x3, x1
         b.hi    3f
-        .rept   8
-        dc      \operation, x0
+        .rept   32
+        dc      \first, x0
+        .ifnb   \second
+        dc      \second, x0
+        .endif
         add     x0, x0, x2
         .endr
         b       1b
-2:      dc      \operation, x0
+2:      dc      \first, x0
+        .ifnb   \second
+        dc      \second, x0
+        .endif
         add     x0, x0, x2
 3:      cmp     x0, x1
         b.lo    2b
@@ -1445,6 +1452,7 @@ endfunction \name
 
 by_lines clean_lines, civac
 by_lines zero_blocks, zva
+by_lines clear_lines, zva, civac
 
 // Translations by tables that are a lower level's. Where such a table lies in memory that answers with an external abort, the instruction itself
 // raises that abort at EL2 (Arm ARM D8.15, AArch64.AddressTranslation in its pseudocode). `crash` knows these functions by their addresses and goes on

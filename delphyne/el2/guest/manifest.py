@@ -113,13 +113,18 @@ def segment_digest(manifest: View[u8], index: u64) -> View[u8]:
     return manifest[at : at + 32]
 
 
-def kind_of(manifest: View[u8], ipa: Ipa) -> WindowKind:
-    """In which window an address lies."""
+def window_of(manifest: View[u8], ipa: Ipa) -> Window:
+    """In which window an address lies; one of nothing, of kind NONE, where it lies in none."""
     for index in u64.range(window_count(manifest)):
         one = window(manifest, index)
         if one.base <= ipa and ipa - one.base < one.size:
-            return one.kind
-    return WindowKind.NONE
+            return one
+    return Window(ipa, u64(0), WindowKind.NONE)
+
+
+def kind_of(manifest: View[u8], ipa: Ipa) -> WindowKind:
+    """What an address is."""
+    return window_of(manifest, ipa).kind
 
 
 @cold

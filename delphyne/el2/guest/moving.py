@@ -89,10 +89,10 @@ def bring_back(index: u64, ipa: Ipa, pa: Pa, found: Walk, number: u64) -> None |
     """The host's frame at `pa` becomes the guest's page with the record `number`, which `found` says is EXPORTED.
 
     Err.BUSY where pieces are left; Err.INTEGRITY where the frame does not hold what was exported: it is the host's again, as it was. Others as
-    `steps.take`."""
+    `steps.take_filled`."""
     if not engine.is_quick():
         return _begin_import(index, ipa, pa, found, number)
-    taken = steps.take(index, ipa, pa)
+    taken = steps.take_filled(index, ipa, pa)
     if isinstance(taken, Err):
         return taken
     imported = _import(index, ipa, pa, number)
@@ -172,7 +172,7 @@ def _begin_import(index: u64, ipa: Ipa, pa: Pa, found: Walk, number: u64) -> Non
     place = _place()
     if isinstance(place, Err):
         return place
-    taken = steps.take(index, ipa, pa)
+    taken = steps.take_filled(index, ipa, pa)
     if isinstance(taken, Err):
         return taken
     move = MOVES.slots[place]

@@ -76,9 +76,8 @@ def _admit_fresh(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None | Err:
     if isinstance(taken, Err):
         records.release()
         return taken
-    zero_page(pa)
     GUARDS.slots[index].private += 1
-    steps.settle(index, ipa, pa, found, steps.FULL, steps.PRIVATE_MARK)
+    steps.settle_zeroed(index, ipa, pa, found)
     return None
 
 
@@ -113,7 +112,7 @@ def hold(index: u64, ipa: Ipa, pa: Pa, rights: Rights) -> None | Err:
     promised = records.promise()
     if isinstance(promised, Err):
         return promised
-    taken = steps.take(index, ipa, pa)
+    taken = steps.take_filled(index, ipa, pa)
     if isinstance(taken, Err):
         records.release()
         return taken

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.caches import clean_range, forget_instructions
+from delphyne.el2.arch.caches import clean_range, clear_page, forget_instructions
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Leaf, Stage2Memory
 from delphyne.el2.guest import guards, lent, vms
@@ -97,7 +97,9 @@ def count_down(index: u64) -> None:
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def take(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
-    """HOST -> BUSY: nobody reaches the frame when this returns, by any map or TLB, and memory has what the caches had of it."""
+    """HOST -> BUSY: nobody reaches the frame when this returns, by any map or TLB. What caches have of it they may still have: for whoever overwrites
+    all of it. Err.RANGE, Err.OWNER, Err.BUSY as `frames.take`, Err.BUSY where the host is to be tried again, Err.NO_MEMORY without a table of the
+    host's map."""
     dropped = drop_ordinary(pa)
     if isinstance(dropped, Err):
         return dropped
@@ -108,8 +110,19 @@ def take(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
     if isinstance(removed, Err):
         must(frames.release(pa, guards.owner(index), ipa))
         return removed
-    clean_range(Va(pa.raw), PAGE_SIZE)
     return None
+
+
+@holds(FRAMES_LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def take_filled(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
+    """The same for whoever looks at what the host wrote: memory has what the caches had of it, and they have nothing, whatever kind of memory the
+    host took it for. Errors as `take`."""
+    taken = take(index, ipa, pa)
+    if not isinstance(taken, Err):
+        clean_range(Va(pa.raw), PAGE_SIZE)
+    return taken
 
 
 @holds(FRAMES_LOCK)
@@ -142,6 +155,22 @@ def drop_ordinary(pa: Pa) -> None | Err:
 def settle(index: u64, ipa: Ipa, pa: Pa, found: Walk, rights: Rights, mark: u8) -> None:
     """BUSY -> PRIVATE: what EL2 has written is in memory, and the guest reaches it."""
     clean_range(Va(pa.raw), PAGE_SIZE)
+    _hand_over(index, ipa, pa, found, rights, mark)
+
+
+@holds(FRAMES_LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def settle_zeroed(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None:
+    """BUSY -> PRIVATE: the frame is zero, and the guest reaches it."""
+    clear_page(pa)
+    _hand_over(index, ipa, pa, found, FULL, PRIVATE_MARK)
+
+
+@holds(FRAMES_LOCK)
+@holds(GUESTS_LOCK)
+def _hand_over(index: u64, ipa: Ipa, pa: Pa, found: Walk, rights: Rights, mark: u8) -> None:
+    """Memory alone has what the frame holds; instruction caches are told."""
     forget_instructions()
     must(frames.settle(pa, guards.owner(index), ipa))
     show(found, pa, rights, mark)

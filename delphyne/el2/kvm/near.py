@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, slot_of
 from delphyne.el2.guest.vms import Vm
 from delphyne.el2.kvm import host_tables
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import frames, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Ipa, holds, u64
+from delphyne.el2.memory.pages import TABLES
+from delphyne.el2.memory.tables import Walk
+from delphyne.lang import Ipa, Order, holds, u64
 
 BLOCK_SHIFT: Final = u64(21)
 """Addresses that one table of pages serves."""
@@ -32,6 +34,13 @@ def is_known(seat: Seat, vm: Vm, page: Ipa) -> bool:
 def read(seat: Seat, vm: Vm, page: Ipa) -> Walked:
     """What the host's table says of a page for which `is_known`."""
     return host_tables.read_page(seat.near_host, seat.near_index, page, vm.table.wide)
+
+
+@holds(GUESTS_LOCK)
+def find(seat: Seat, page: Ipa) -> Walk:
+    """What `tables.walk` finds in the shadow for a page for which `is_known`."""
+    table, slot = seat.near_shadow - 1, slot_of(page.raw, LAST_LEVEL)
+    return Walk(table, slot, LAST_LEVEL, Descriptor.of(TABLES[table][slot].load(Order.RELAXED)))
 
 
 @holds(frames.LOCK)

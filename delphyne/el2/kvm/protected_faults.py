@@ -24,7 +24,7 @@ from delphyne.el2.arch.exception import (
     Esr,
     ExceptionClass,
 )
-from delphyne.el2.arch.pagetable import PAGE_SIZE, Stage2Leaf, level_size
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Leaf, level_size
 from delphyne.el2.arch.world import Places, answer_word
 from delphyne.el2.guest import guards, manifest, moving, private, steps, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
@@ -40,7 +40,7 @@ from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import flush, frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
-from delphyne.lang import Enum8, Ipa, Level, Pa, holds, log, u8, u32, u64, unreachable, value
+from delphyne.lang import Enum8, Ipa, Level, Pa, holds, log, u8, u32, u64, unreachable, value, wrap_sub
 
 PIECES: Final = u64(16)
 """Pieces of the graveyard's work that one fault does where something is lacking."""
@@ -78,7 +78,10 @@ def serve(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -> u64:
         inject.external_abort_to_guest(instruction)
         return GUEST_GOES_ON
     with GUESTS_LOCK:
-        window = manifest.kind_of(GUARDS.slots[seat.guard - 1].manifest[:], page)
+        window = _window(seat, page)
+        is_hosts_turn = window is WindowKind.RAM and _is_hosts_turn(seat, page)
+    if is_hosts_turn:
+        return show_memory(seat, places, page, TRANSLATION_FAULT | u8(LAST_LEVEL))
     match window:
         case WindowKind.RAM:
             return _finish(seat, places, page, instruction, _serve_memory(seat, page, faults.access_of(iss, kind, instruction)))
@@ -88,6 +91,30 @@ def serve(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -> u64:
             inject.external_abort_to_guest(instruction)
             return GUEST_GOES_ON
     unreachable()
+
+
+@holds(GUESTS_LOCK)
+def _window(seat: Seat, page: Ipa) -> WindowKind:
+    """In which window the page lies; that of the last one is looked at first."""
+    if seat.ram_identity == seat.identity and wrap_sub(page.raw, seat.ram_base) < seat.ram_size:
+        return WindowKind.RAM
+    found = manifest.window_of(GUARDS.slots[seat.guard - 1].manifest[:], page)
+    if found.kind is WindowKind.RAM:
+        seat.ram_identity = seat.identity
+        seat.ram_base = found.base.raw
+        seat.ram_size = found.size
+    return found.kind
+
+
+@holds(GUESTS_LOCK)
+def _is_hosts_turn(seat: Seat, page: Ipa) -> bool:
+    """The usual case of a first touch, as `bring` would find it: the page is untouched, and the host has no frame there. For both the last tables are
+    known."""
+    guard = GUARDS.slots[seat.guard - 1]
+    vm = vms.VMS.slots[guard.vm]
+    if guard.phase is not Phase.PROTECTED or not near.is_known(seat, vm, page):
+        return False
+    return near.find(seat, page).descriptor.raw == 0 and near.read(seat, vm, page).descriptor == 0
 
 
 def try_again(seat: Seat, places: Places, page: Ipa) -> None:
@@ -152,7 +179,8 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
     index = seat.guard - 1
     if GUARDS.slots[index].phase is not Phase.PROTECTED:
         return Answer(Outcome.STOPPED, u8(0))
-    found = steps.find(index, page)
+    vm = vms.VMS.slots[GUARDS.slots[index].vm]
+    found = near.find(seat, page) if near.is_known(seat, vm, page) else steps.find(index, page)
     leaf = steps.leaf_of(found)
     if leaf is not None:
         return _look_again(index, page, leaf, access)
@@ -163,7 +191,6 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
     if absent.fate is Fate.MOVING:
         moved = moving.go_on(absent.content)
         return _failed(index, page, moved) if isinstance(moved, Err) else Answer(Outcome.LATER, u8(0))
-    vm = vms.VMS.slots[GUARDS.slots[index].vm]
     walked = _walk(seat, vm, page)
     if walked.descriptor == 0:
         return _shown(TRANSLATION_FAULT, walked.level)

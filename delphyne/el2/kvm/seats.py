@@ -76,6 +76,10 @@ class Seat:
     near_host: Pa
     near_index: u64
     near_shadow: u64
+    ram_identity: u64
+    """The window of memory that a protected guest touched last: of which guest, whose manifest never changes, where it begins, and its size."""
+    ram_base: u64
+    ram_size: u64
     vectors: Pa
     """Where the guest's SVE registers lie, in vectors of so many bytes; 0 where it has none."""
     vector_length: u64

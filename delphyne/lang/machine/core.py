@@ -400,13 +400,14 @@ class Machine:
                 raise StaleTranslation(f"table at {frame:#x} is retired while CPU {cpu.number} holds {entry}")
         self.live_tables.discard(frame)
 
-    def hand_over(self, pa: int, size: int = FRAME) -> None:
-        """Memory changes hands: fails while any CPU may hold a translation of EL1 to it, or a table there, or a dirty line of it."""
+    def hand_over(self, pa: int, size: int = FRAME, *, overwritten: bool = False) -> None:
+        """Memory changes hands: fails while any CPU may hold a translation of EL1 to it, or a table there, or a dirty line of it, unless its new
+        owner overwrites all of it."""
         for cpu, entry in self.translations():
             if entry.kind not in EL2_KINDS and entry.reaches(pa, size):
                 raise StaleTranslation(f"{size:#x} bytes at {pa:#x} change hands while CPU {cpu.number} holds {entry}")
         for frame in range(pa & ~(FRAME - 1), pa + size, FRAME):
-            if self.memory.is_dirty(frame):
+            if not overwritten and self.memory.is_dirty(frame):
                 raise DirtyFrame(f"frame {frame:#x} changes hands with dirty cache lines")
             if frame in self.live_tables:
                 self.retire_table(frame)
