@@ -15,7 +15,7 @@ DEBUG_OPTION := $(if $(filter-out 0,$(DEBUG)),--debug)
 HOST_OPTIONS := $(KERNEL_OPTION) $(if $(PLATFORM),--board $(PLATFORM)) $(DEBUG_OPTION)
 RUN_OPTIONS := $(HOST_OPTIONS) $(if $(filter-out 0,$(DEBUGGER)),--gdb) $(if $(filter-out 0,$(GRAPHICS)),--graphics) $(if $(filter 0,$(GUEST)),,$(if $(filter zcu102,$(PLATFORM)),,--guest $(if $(filter 0,$(PROTECTED)),,--protected --guest-memory 128)))
 
-.PHONY: run test setup tools target-qemu hostimage guestimage build bundle demo gdb gdb-alone check prove mutants attack fuzz bench soak nightly lock clean
+.PHONY: run test setup tools target-qemu hostimage guestimage guest-pkvm build bundle demo gdb gdb-alone check prove mutants attack fuzz bench soak nightly lock clean
 
 # A stock Debian kernel above Delphyne and, under its KVM, a stock Debian guest that is protected: what its host sees of it, then its login shell.
 # `make demo` shows EL2 alone.
@@ -33,6 +33,11 @@ hostimage: setup
 
 guestimage: setup
 	@$(DELPHYNE) guestimage
+
+# Builds Linux 6.12 of Debian's source with mainline's pKVM guest driver, which takes some time, once; no part of `make test`.
+guest-pkvm: setup
+	@$(PYTHON) bootstrap.py kernel-tools
+	@$(DELPHYNE) guest-pkvm
 
 build: setup
 	@$(DELPHYNE) build $(DEBUG_OPTION)
@@ -77,6 +82,7 @@ soak: setup
 	@$(DELPHYNE) soak
 
 nightly: setup
+	@$(PYTHON) bootstrap.py kernel-tools
 	@$(DELPHYNE) test --nightly
 
 lock: setup

@@ -3,7 +3,8 @@
 
 Runs with nothing but Python 3.11 (with venv) and apt; uses the machine's own pip and apt configuration. As root, missing tools are installed by
 apt-get; otherwise their packages are downloaded through a private apt state and unpacked under `build/tools`, with one wrapper each in
-`.venv/bin`. Does nothing where everything is there. `make setup` calls it; every other target depends on it.
+`.venv/bin`. Does nothing where everything is there. `make setup` calls it; every other target depends on it. With the word `kernel-tools` it gets
+what Linux's own build needs too, which `make guest-pkvm` alone wants.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ PACKAGES = {
     "dtc": "device-tree-compiler",
 }
 """Tool on the PATH -> the Debian package that has it."""
+
+KERNEL_TOOLS = {"bc": "bc", "flex": "flex", "bison": "bison"}
+"""The same, for the build of a kernel. It wants gcc and make too, which are of no use unpacked somewhere else."""
 
 WRAPPED_PREFIXES = ("aarch64-linux-gnu-",)
 """Packages with many tools: every program of theirs with this prefix gets a wrapper, not the one in PACKAGES alone."""
@@ -86,9 +90,9 @@ def search_path() -> str:
     return f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-def missing() -> list[str]:
+def missing(tools: dict[str, str]) -> list[str]:
     """Packages of the tools that are not there."""
-    return sorted({package for tool, package in PACKAGES.items() if shutil.which(tool, path=search_path()) is None})
+    return sorted({package for tool, package in tools.items() if shutil.which(tool, path=search_path()) is None})
 
 
 def install_as_root(packages: list[str]) -> None:
@@ -112,26 +116,33 @@ def unpack_privately(packages: list[str]) -> None:
     for archive in sorted((cache / "archives").glob("*.deb")):
         run("dpkg-deb", "-x", str(archive), str(tree), what=f"unpacking {archive.name}", remedy=remedy)
     libraries = os.pathsep.join(str(path) for path in sorted({lib.parent for lib in tree.glob("**/*.so*")}))
-    programs = [path for path in (tree / "usr" / "bin").iterdir() if path.name in PACKAGES or path.name.startswith(WRAPPED_PREFIXES)]
+    wanted = PACKAGES | KERNEL_TOOLS
+    programs = [path for path in (tree / "usr" / "bin").iterdir() if path.name in wanted or path.name.startswith(WRAPPED_PREFIXES)]
+    places = {"M4": tree / "usr" / "bin" / "m4", "BISON_PKGDATADIR": tree / "usr" / "share" / "bison"}
+    settings = "".join(f'{name}="{place}" ' for name, place in places.items() if place.exists())
     for program in programs:
         wrapper = VENV / "bin" / program.name
         extra = f" -L {tree}/usr/share/qemu" if program.name.startswith("qemu-system") else ""
-        wrapper.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{program}"{extra} "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\n{settings}LD_LIBRARY_PATH="{libraries}" exec "{program}"{extra} "$@"\n')
         wrapper.chmod(0o755)
 
 
-def main() -> int:
-    """Set-up as a whole; 0 when everything is there."""
+def main(words: list[str]) -> int:
+    """Set-up as a whole, with the tools for kernels where the word `kernel-tools` is given; 0 when everything is there."""
     if sys.version_info < (3, 11):  # noqa: UP036 - the file must say so on an older Python instead of failing in a module
         print(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 1
+    if words not in ([], ["kernel-tools"]):
+        print(f"setup: {' '.join(words)}: the only word that this knows is kernel-tools", file=sys.stderr)
+        return 1
+    tools = PACKAGES | (KERNEL_TOOLS if words else {})
     try:
         make_venv()
-        packages = missing()
+        packages = missing(tools)
         if packages:
             say(f"getting Debian packages: {', '.join(packages)}")
             (install_as_root if os.geteuid() == 0 else unpack_privately)(packages)
-            packages = missing()
+            packages = missing(tools)
         if packages:
             raise SetupError(f"still missing after the set-up: {', '.join(packages)}")
     except SetupError as error:
@@ -141,4 +152,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

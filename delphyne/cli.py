@@ -196,7 +196,7 @@ def run(
     debug: Debug = False,
     guest: Annotated[bool, typer.Option("--guest", help="Boot a guest under the host's KVM, in Debian's own QEMU, and enter it.")] = False,
     protected: Annotated[bool, typer.Option("--protected", help="With --guest: a protected one, and what its host sees of it.")] = False,
-    guest_kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1, 6.12, a Debian package name, or its file.")] = "6.1",
+    guest_kernel: Annotated[str, typer.Option(help="The guest's kernel: 6.1, 6.12, a Debian package name, its file, or 6.12-pkvm.")] = "6.1",
     guest_memory: Annotated[int, typer.Option(help="The guest's RAM in MiB.", min=64)] = 256,
     guest_smp: Annotated[int, typer.Option(help="The guest's CPUs.", min=1)] = 2,
     guest_gic: Annotated[GuestGic, typer.Option(help="The guest's interrupt controller; `host` takes the one that the host has.")] = GuestGic.host,
@@ -267,10 +267,10 @@ def exits(
 
 @app.command()
 def hostimage(
-    flavours: Annotated[bool, typer.Option("--flavours", help="The rt and cloud kernels too, which the nightly tests boot.")] = False,
+    flavours: Annotated[bool, typer.Option("--flavours", help="The kernels that only the nightly tests boot too: rt, cloud, 6.12-pkvm.")] = False,
 ) -> None:
     """Fetch from Debian, and build, all that hosts and guests are booted with: kernels, userland, QEMU, kexec, modules. Kept in build/cache."""
-    from delphyne.board import debian, host_programs, host_python, kmodule
+    from delphyne.board import debian, host_programs, host_python, kmodule, pkvm_kernel
     from delphyne.board.hostimage import build as build_userland
 
     for line in debian.KERNELS:
@@ -279,6 +279,8 @@ def hostimage(
             typer.echo(os.path.relpath(kmodule.build(module, line)))
     for line in debian.FLAVOURS if flavours else ():
         typer.echo(os.path.relpath(debian.kernel(line)))
+    if flavours:
+        typer.echo(os.path.relpath(pkvm_kernel.build()))
     host_programs.files("kexec-tools", "sbin/kexec")
     host_python.files()
     typer.echo(os.path.relpath(build_userland()))
@@ -301,12 +303,25 @@ def guest_module(kernel: Annotated[str, typer.Option(help="The guest's kernel: 6
     typer.echo(os.path.relpath(kmodule.build("guest-dma", kernel)))
 
 
+@app.command("guest-pkvm")
+def guest_pkvm(
+    kernel: Annotated[str, typer.Option(help="The host's: 6.1, 6.12, a Debian package name, or a file.")] = "6.12",
+    transport: Annotated[Transport, typer.Option(help="How the guest finds its virtio devices.")] = Transport.mmio,
+    json: Json = False,
+) -> None:
+    """Build a 6.12 with mainline's pKVM guest driver of Debian's source, boot it as a protected guest without any module, and say what that shows."""
+    from delphyne.board import pkvm_guest
+
+    raise typer.Exit(0 if pkvm_guest.run(kernel, transport.value, json=json) else 1)
+
+
 @app.command("guest-image")
 def guest_image(
     kernel: Annotated[Path | None, typer.Option(help="The guest's vmlinuz, an arm64 Image.")] = None,
     initrd: Annotated[Path | None, typer.Option(help="Its initramfs.")] = None,
     dtb: Annotated[Path | None, typer.Option(help="QEMU's own device tree: -machine virt,..,dtb-randomness=off,dumpdtb=FILE.")] = None,
     cmdline: Annotated[str, typer.Option(help="The kernel's command line.")] = "console=ttyAMA0",
+    dma_pool: Annotated[int, typer.Option(help="MiB of a restricted DMA pool, for kernels with pKVM's guest driver.", min=0)] = 0,
     output: Annotated[Path | None, typer.Option(help="The image to write.")] = None,
     show: Annotated[Path | None, typer.Option(help="Show the manifest of an image, and the launch measurement that EL2 will compute.")] = None,
     measure: Annotated[Path | None, typer.Option(help="Say that measurement of an image, and nothing else.")] = None,
@@ -324,7 +339,7 @@ def guest_image(
     else:
         if kernel is None or initrd is None or dtb is None or output is None:
             raise UserError("an image needs --kernel, --initrd, --dtb and --output; --show FILE looks at one")
-        image = protected_image.build(_content(kernel), _content(initrd), _content(dtb), cmdline)
+        image = protected_image.build(_content(kernel), _content(initrd), _content(dtb), cmdline, dma_pool << 20)
         _write(output, image)
     typer.echo(protected_image.describe(image, as_json=json))
 

@@ -116,12 +116,18 @@ class Image:
 
 
 def build(
-    kernel: Path, *, first: tuple[kernel_modules.Foreign, ...] = (), report: str = REPORT, folder: Path = CACHE, apt: AptRoot | None = None
+    kernel: Path,
+    *,
+    first: tuple[kernel_modules.Foreign, ...] = (),
+    modules: tuple[str, ...] = MODULES,
+    report: str = REPORT,
+    folder: Path = CACHE,
+    apt: AptRoot | None = None,
 ) -> Image:
-    """What boots the guest kernel `kernel` (a vmlinuz beside the modules of its Debian package), with programs from `apt`. Modules that are `first`
+    """What boots the guest kernel `kernel` (a vmlinuz beside the `modules` of its Debian package), with programs from `apt`. Modules that are `first`
     are loaded before the kernel's own; `report` is the script that it runs where nobody is there to type."""
     files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode(), "secret.sh": SECRET.encode()}
-    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, MODULES, first), folder=folder, apt=apt))
+    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, modules, first), folder=folder, apt=apt))
 
 
 def build_disk(*, folder: Path = CACHE) -> Path:

@@ -65,6 +65,8 @@ def _read(path: Path) -> Module:
 def closure(vmlinuz: Path, names: tuple[str, ...]) -> tuple[Module, ...]:
     """The modules `names` of a kernel and what they need, dependencies first. A name that the kernel has built in is passed over; one
     that it does not know at all raises PackageError."""
+    if not names:
+        return ()
     tree = tree_of(vmlinuz)
     files = _files(tree)
     inside = {Path(line).name.split(".ko")[0].replace("-", "_") for line in (tree / "modules.builtin").read_text().split()}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people name a kernel by: a line such as "6.1" or "6.12-rt", a Debian package, or a file."""
+"""What people name a kernel by: a line such as "6.1" or "6.12-rt", a Debian package, or a file; or `pkvm_kernel.NAME`, which is built."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from delphyne.board import debian, qemu
+from delphyne.board import debian, pkvm_kernel, qemu
 
 
 def kernel_file(name: str) -> Path:
@@ -15,4 +15,4 @@ def kernel_file(name: str) -> Path:
         return path
     if "/" in name:
         raise qemu.BoardError(f"{name}: no such kernel file")
-    return debian.kernel(name)
+    return pkvm_kernel.build() if name == pkvm_kernel.NAME else debian.kernel(name)

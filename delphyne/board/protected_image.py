@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from delphyne.board import devicetree
+from delphyne.board import devicetree, restricted_dma
 from delphyne.board.devicetree import Node
 from delphyne.board.qemu import PACKAGE, VIRT_IMAGE_BASE, BoardError
 from delphyne.compiler.back import tools
@@ -187,8 +187,9 @@ def _letters(rights: int) -> str:
     return "".join(letter if rights & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE)))
 
 
-def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes:
-    """The image. `tree` is QEMU's own for the machine that the guest will run on. Raises ImageError."""
+def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str, pool: int = 0) -> bytes:
+    """The image. `tree` is QEMU's own for the machine that the guest will run on; its virtio devices are told to do their DMA through a pool of so
+    many bytes where that is not 0 (`restricted_dma`). Raises ImageError."""
     kernel_at = VIRT_IMAGE_BASE + ALIGNMENT
     initrd_at = _up(kernel_at + _room(kernel), ALIGNMENT)
     if not initrd:
@@ -201,6 +202,8 @@ def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes
     except devicetree.TreeError as problem:
         raise ImageError(f"the device tree: {problem}") from None
     windows = _windows(root)
+    ram_end = next((one.base + one.size for one in windows if one.kind == RAM and 0 <= VIRT_IMAGE_BASE - one.base < one.size), VIRT_IMAGE_BASE)
+    room_end = restricted_dma.add(root, ram_end, pool) if pool else ram_end
     blob, rng_seed, kaslr_seed = _edit(root, command_line, initrd_at, len(initrd), tree_at)
     segments = (
         Segment(kernel_at, _pages(kernel), READ | WRITE | EXECUTE),
@@ -208,9 +211,9 @@ def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str) -> bytes
         Segment(tree_at, _pages(blob), READ | WRITE),
     )
     end = _up(tree_at + len(blob), PAGE)
-    ram = [window for window in windows if window.kind == RAM]
-    if not any(window.base <= VIRT_IMAGE_BASE and end <= window.base + window.size for window in ram):
-        raise ImageError(f"the guest's RAM does not hold the image: {(end - VIRT_IMAGE_BASE) >> 20} MiB from {VIRT_IMAGE_BASE:#x} on")
+    if end > room_end:
+        beside = f" beside a DMA pool of {pool >> 20} MiB" if pool else ""
+        raise ImageError(f"the guest's RAM does not hold the image{beside}: {(end - VIRT_IMAGE_BASE) >> 20} MiB from {VIRT_IMAGE_BASE:#x} on")
     named = tuple((one.ipa, one.pages, one.rights, hashlib.sha256(one.content).digest()) for one in segments)
     manifest = Manifest(kernel_at, tree_at, len(blob), rng_seed, kaslr_seed, windows, named)
     made = bytearray(end - VIRT_IMAGE_BASE)

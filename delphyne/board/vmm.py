@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from delphyne.board import debian, disk, guestimage, host_programs, hostimage, kernel_modules, kmodule
+from delphyne.board import debian, disk, guestimage, host_programs, hostimage, kernel_modules, kmodule, pkvm_kernel
 from delphyne.board import protected_image as protected_images
 from delphyne.board.debian import CACHE
 from delphyne.board.kernel_modules import Foreign
@@ -46,7 +46,8 @@ exec {TOOLS}/lib/ld-linux-aarch64.so.1 --library-path {TOOLS}/lib/aarch64-linux-
 class Guest:
     """One guest. `kernel` is a line or file as in `host.Host`; `memory` is in MiB; `gic` is "2", "3" or "host", the one that the host has;
     `transport` is "mmio" or "pci"; `backing` is a key of BACKINGS, or "" for anonymous memory; `arguments` are added to the kernel's command line,
-    `extra` to QEMU's. A `protected` guest is loaded from one image that has kernel, initramfs, device tree and command line in it (`image_of`)."""
+    `extra` to QEMU's. A `protected` guest is loaded from one image that has kernel, initramfs, device tree and command line in it (`image_of`), and a
+    `report` that it runs where its command line asks for one."""
 
     kernel: str = "6.1"
     memory: int = 256
@@ -58,10 +59,14 @@ class Guest:
     arguments: str = ""
     extra: tuple[str, ...] = ()
     protected: bool = False
+    report: str = guestimage.REPORT
+
 
 ROOM_FOR_POOL = 256
 """MiB of a protected guest that has room for the pool of modules/guest-dma as it is by itself; smaller ones get SMALL_POOL."""
 SMALL_POOL = "size=4"
+RESTRICTED_POOL = {True: 16, False: 8}
+"""MiB of the pool that the device tree names, for a kernel that needs no module: whether the guest has ROOM_FOR_POOL -> how many."""
 
 
 def folder_of(kernel: str) -> str:
@@ -74,17 +79,27 @@ def image_of(guest: Guest) -> str:
     return f"{TOOLS}/guest/protected-{guest.kernel}-{guest.cpus}-{guest.memory}.img"
 
 
+def modules_of(kernel: str) -> tuple[str, ...]:
+    """What a guest has to load of its kernel's own."""
+    return () if kernel == pkvm_kernel.NAME else guestimage.MODULES
+
+
 def protected_image(guest: Guest, vmlinuz: Path) -> bytes:
     """The image of a protected guest: what of its command line the guest sees is in the device tree that QEMU makes of it here."""
-    module = Foreign("guest-dma", kmodule.build("guest-dma", str(vmlinuz)).read_bytes(), "" if guest.memory >= ROOM_FOR_POOL else SMALL_POOL)
-    image = guestimage.build(vmlinuz, first=(module,))
+    roomy = guest.memory >= ROOM_FOR_POOL
+    first: tuple[Foreign, ...] = ()
+    pool = RESTRICTED_POOL[roomy] << 20
+    if guest.kernel != pkvm_kernel.NAME:
+        first = (Foreign("guest-dma", kmodule.build("guest-dma", str(vmlinuz)).read_bytes(), "" if roomy else SMALL_POOL),)
+        pool = 0
+    image = guestimage.build(vmlinuz, first=first, modules=modules_of(guest.kernel), report=guest.report)
     with tempfile.TemporaryDirectory(prefix="delphyne-tree-") as folder:
         line = command(replace(guest, gic="3" if guest.gic == "host" else guest.gic), disk_file="/dev/null", console="null")
         line = [word.replace("accel=kvm,", "") for word in line]
         line[line.index("-cpu") + 1] = "cortex-a57"
         line[line.index("-kernel") + 1] = str(vmlinuz)
         tree = protected_images.dump_tree(line, Path(folder))
-    return protected_images.build(vmlinuz.read_bytes(), image.initrd.read_bytes(), tree, f"console=ttyAMA0 {guest.arguments}".strip())
+    return protected_images.build(vmlinuz.read_bytes(), image.initrd.read_bytes(), tree, f"console=ttyAMA0 {guest.arguments}".strip(), pool)
 
 
 def build(kernels: dict[str, Path], *, protected: tuple[Guest, ...] = (), folder: Path = CACHE) -> Path:
@@ -92,7 +107,7 @@ def build(kernels: dict[str, Path], *, protected: tuple[Guest, ...] = (), folder
     them. Fetches and builds what it needs."""
     files = dict(host_programs.files(PACKAGE, PROGRAM))
     for name, vmlinuz in kernels.items():
-        image = guestimage.build(vmlinuz, apt=debian.apt_root(name))
+        image = guestimage.build(vmlinuz, modules=modules_of(name), apt=debian.apt_root(name))
         place = folder_of(name).removeprefix(f"{TOOLS}/")
         files |= {f"{place}/vmlinuz": image.kernel.read_bytes(), f"{place}/initrd": image.initrd.read_bytes()}
     for guest in protected:

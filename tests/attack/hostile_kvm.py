@@ -13,6 +13,7 @@ from hostile_host import PAGE, RAM_AT, RAM_MIB, Layout, machine
 
 from delphyne.bench import kvm, stays
 from delphyne.board import bare_guest, host, host_python, kmodule, qemu
+from delphyne.board.el2_statics import Memory
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
@@ -121,5 +122,5 @@ def attack(
         assert word not in done.console, f"{word}\n{done.console[-20000:]}"
     assert "host complete" in done.console, done.console[-20000:]
     with memory.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as ram:
-        left = el2_memory.check(el2_memory.Memory(built, ram, RAM_AT))
+        left = el2_memory.check(Memory(built, ram, RAM_AT, el2_memory.WANTED))
     return Seen(done.console, outcomes(done.console), left)

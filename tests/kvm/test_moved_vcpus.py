@@ -28,6 +28,7 @@ FRAMES = GUEST_MEMORY
 OWN_AT = GUEST_MEMORY + 0x8_0000
 CONTENT = b"the guest's first page".ljust(PAGE, b"\0")
 HVC = 0x16 << 26 | 1 << 25
+SYSTEM_OFF = 0x8400_0008
 ENTRY = IPA + PAGE + 8
 
 
@@ -163,3 +164,43 @@ def test_a_cpu_that_knew_the_vcpu_as_protected_forgets_its_registers_when_it_end
             assert other.address == seat.address
             assert not vcpus.claim(other.index, other.word, u64(1))
         assert vcpus.claim(seat.index, seat.word, u64(0))
+
+
+def test_another_cpu_of_a_guest_that_turns_itself_off_is_told_to_come_again_until_the_call_is_shown() -> None:
+    """An error would reach the VMM first, which then stops the machine in place of turning it off."""
+    with becoming() as one:
+        other = Runs(one.world, one.vm, number=1)
+        one.machine.guest = one._enter
+        assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0
+        commit(one)
+
+        def run_other() -> object:
+            with one.machine.on(1):
+                one.machine.write_register("HCR_EL2", HOST_HCR)
+                return other.run()
+
+        assert run_other() == exit_codes.EXIT_ILLEGAL, "the guest did not turn it on"
+
+        def turn_off(general: int) -> int:
+            one.world.write(general, SYSTEM_OFF)
+            one.machine.write_register("ESR_EL2", HVC)
+            return SYNC
+
+        one.machine.guest = turn_off
+        assert one.run() == exit_codes.EXIT_IRQ
+        with mock.patch.object(private, "give_up"):
+            codes = [run_other()]
+            while (code := one.run()) == exit_codes.EXIT_IRQ:
+                codes.append(run_other())
+        assert (code, one.word("regs", 0)) == (exit_codes.EXIT_TRAP, SYSTEM_OFF)
+        assert set(codes) == {int(exit_codes.EXIT_IRQ)}, "and it did not run: there was no entry"
+        assert other.entries == 0
+
+
+def test_a_cpu_of_a_guest_that_was_stopped_otherwise_hears_that_it_never_runs_again() -> None:
+    with becoming() as one:
+        assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0
+        commit(one)
+        begins(one)
+        guards.stop(u64(0))
+        assert one.run() == exit_codes.EXIT_ILLEGAL

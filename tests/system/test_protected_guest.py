@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from guest_session import LOOKED, HostSession, RunningGuest, look_for, machine, session
 
-from delphyne.board import guestimage, host_python
+from delphyne.board import guestimage, host_python, pkvm_kernel
 from delphyne.board.host import Host
 from delphyne.board.vmm import Guest
 
@@ -63,7 +63,13 @@ def _boot_on_the_move(host: HostSession, shape: Guest) -> RunningGuest:
     return guest
 
 
-@pytest.mark.parametrize(("kernel", "host_kernel"), [pytest.param("6.1", "6.1", marks=pytest.mark.slow), ("6.12", "6.12")])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("kernel", "host_kernel"),
+    [pytest.param("6.1", "6.1", marks=SLOW), ("6.12", "6.12"), pytest.param(pkvm_kernel.NAME, "6.12", marks=SLOW)],
+)
 def test_the_host_moves_pages_that_it_cannot_read(image: Path, kernel: str, host_kernel: str) -> None:
     shape = protected(kernel)
     with session(

@@ -37,12 +37,14 @@ class Phase(Enum8):
 
 @struct
 class Guard:
-    """One protected guest. `committed`: it has been PROTECTED. `manifest` is EL2's own copy. `segment` and `page` say what is measured next,
-    `digest` what was of that segment. `private` counts pages that are promised a record. `ended` is how far its pages are given back, `wiped` that
-    its key is gone too, while its VM is not (`ending.wipe_next`). `lent` are the host's pages in its tables while it is MEASURING (`lent`)."""
+    """One protected guest. `committed`: it has been PROTECTED. `leaving`: it is at its end by its own call. `manifest` is EL2's own copy. `segment`
+    and `page` say what is measured next, `digest` what was of that segment. `private` counts pages that are promised a record. `ended` is how far its
+    pages are given back, `wiped` that its key is gone too, while its VM is not (`ending.wipe_next`). `lent` are the host's pages in its tables while
+    it is MEASURING (`lent`)."""
 
     used: bool
     committed: bool
+    leaving: bool
     phase: Phase
     vm: u64
     identity: u64
@@ -133,6 +135,13 @@ def stop(index: u64) -> None:
     """None of the guest's CPUs runs again: what is running leaves at its next exit for good."""
     GUARDS.slots[index].phase = Phase.STOPPED
     ALIVE[index].store(u64(0), Order.RELEASE)
+
+
+@holds(GUESTS_LOCK)
+def leave(index: u64) -> None:
+    """The guest ends by its own call, which its host hears of when the last page is back."""
+    GUARDS.slots[index].leaving = True
+    stop(index)
 
 
 @holds(GUESTS_LOCK)

@@ -30,7 +30,7 @@ from delphyne.el2.arch.world import (
 from delphyne.el2.guest import guards, processors, registers, time
 from delphyne.el2.guest.registers import OWN, Expects, Refused
 from delphyne.el2.kvm import controls, monitors, protected_end, protected_exits, protected_faults, stage, trapping, vgic
-from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, GUEST_GOES_ON
+from delphyne.el2.kvm.exit_codes import GUEST_GOES_ON
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.lang import Domain, Ipa, Order, SysReg, apart, dmb, dsb, isb, u64, wrap_add
@@ -46,7 +46,7 @@ def serve(seat: Seat, places: Places) -> u64:
     if asked_word(seat.own, registers.EXPECTS) == u64(Expects.ENDING.raw):
         return protected_end.go_on(seat, places)
     if not is_on(seat):
-        return EXIT_ILLEGAL
+        return protected_end.code_of_others(seat)
     take_answer(seat, places)
     # A protected guest's interrupt controller is a GICv3, and its registers are there whatever the host says.
     seat.asked.gic_sre = u64(1)
