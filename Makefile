@@ -72,6 +72,7 @@ bench: setup
 	@$(DELPHYNE) bench guest
 	@$(DELPHYNE) bench guest --protected
 	@$(DELPHYNE) bench virtio
+	@$(DELPHYNE) bench dm-crypt
 
 soak: setup
 	@$(DELPHYNE) soak
