@@ -77,6 +77,7 @@ bench: setup
 	@$(DELPHYNE) bench guest
 	@$(DELPHYNE) bench guest --protected
 	@$(DELPHYNE) bench virtio
+	@$(DELPHYNE) bench dm-crypt
 
 soak: setup
 	@$(DELPHYNE) soak

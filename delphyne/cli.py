@@ -515,6 +515,18 @@ def bench_virtio(
     raise typer.Exit(0 if virtio.run(kernel, guest_kernel, cpu, json=json) else 1)
 
 
+@bench_app.command("dm-crypt")
+def bench_dm_crypt(
+    kernel: Annotated[str, typer.Option(help="6.1, 6.12, a Debian package name, or a file of one.")] = "6.1",
+    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "cortex-a57",
+    json: Json = False,
+) -> None:
+    """Exact instruction counts of a page's export and import at EL2, against the kernel's dm-crypt with authentication."""
+    from delphyne.bench import dm_crypt
+
+    raise typer.Exit(0 if dm_crypt.run(kernel, cpu, json=json) else 1)
+
+
 @bench_app.command("stays")
 def bench_stays(
     script: Annotated[Path | None, typer.Option(help="A shell script for the host; the bare guest's exits where none is given.")] = None,

@@ -22,11 +22,11 @@ from typing import Protocol
 from delphyne.bench import trace
 from delphyne.board import bare_guest, host, qmp
 from delphyne.board.guest import build as guest_build
-from delphyne.board.qemu import BoardError
+from delphyne.board.qemu import BUSY, BoardError
 from delphyne.client.bare_guest import READY
 
 BOOT_LIMIT, LIMIT = 120.0, 900.0
-"""Seconds until the guest may begin, and until it must have ended."""
+"""Seconds, of a quiet machine, until the guest may begin, and until it must have ended."""
 
 
 BLOCKS = ("log in_asm,exec,nochain",)
@@ -133,7 +133,7 @@ def follow(of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...]
         log, socket = _Log(Path(name) / "log", reader), Path(name) / "monitor"
         with _running([*host.command(of, image), *qmp.option(socket)]) as process:
             console = Follower(process)
-            console.wait(ready, BOOT_LIMIT)
+            console.wait(ready, BUSY * BOOT_LIMIT)
             log.start()
             with qmp.session(socket) as monitor:
                 monitor.human(f"logfile {log.path}")
@@ -142,7 +142,7 @@ def follow(of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...]
                 assert process.stdin is not None
                 process.stdin.write(b"\n")
                 process.stdin.flush()
-                console.wait(over, LIMIT)
+                console.wait(over, BUSY * LIMIT)
         log.finish()
     return console.text
 

@@ -26,15 +26,16 @@ from delphyne.board import host, vmm
 MEBIBYTES = 16
 LIMIT = 1.05
 POOL_SIDE = "swiotlb=force"
-KINDS = {"r": "read from the disk", "w": "written to the disk", "n": "received from the network"}
+KINDS = {"r": "read from the disk", "w": "written to the disk", "n": "received from the network", "s": "sent to the network"}
 """What the guest types -> what it does."""
-PORT = 5000
+PORT, SINK_PORT = 5000, 5001
 SERVED = "/tmp/served"
 BEFORE = f"""truncate -s {2 * MEBIBYTES}M /tmp/disk
 mkdir {SERVED} && dd if=/dev/zero of={SERVED}/data bs=1M count={MEBIBYTES} 2>/dev/null
 httpd -p {PORT} -h {SERVED}
+nc -ll -p {SINK_PORT} -e sh -c 'dd of=/dev/null bs=64k count={16 * MEBIBYTES} iflag=fullblock 2>/dev/null; echo' </dev/null &
 """
-"""On the host: the disk has room behind its file system, and a server has something to send."""
+"""On the host: the disk has room behind its file system, a server has something to send, and another takes as much and answers by a line."""
 PART = f"of=/dev/null bs=64k count={16 * MEBIBYTES} 2>/dev/null"
 FUNCTIONS = "; ".join(
     (
@@ -42,10 +43,11 @@ FUNCTIONS = "; ".join(
         f"r(){{ echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda skip={16 * MEBIBYTES} {PART} && e; }}",
         f"w(){{ dd if=/dev/zero of=/dev/vda bs=64k seek={16 * MEBIBYTES} count={16 * MEBIBYTES} conv=fsync 2>/dev/null && e; }}",
         f"n(){{ wget -q -O /dev/null http://10.0.2.2:{PORT}/data && e; }}",
+        f"s(){{ nc 10.0.2.2 {SINK_PORT} -e sh -c 'dd if=/dev/zero bs=64k count={16 * MEBIBYTES} 2>/dev/null; read a' && e; }}",
         *KINDS,
     )
 )
-"""What the guest's shell is given first: it learns each kind and does it once."""
+"""What the guest's shell is given first: it learns each kind and does it once. What is sent is sent when the line comes that answers it."""
 
 
 class Row(TypedDict):

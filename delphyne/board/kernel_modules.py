@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import io
 import lzma
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from elftools.elf.elffile import ELFFile
 
@@ -88,13 +90,16 @@ def closure(vmlinuz: Path, names: tuple[str, ...]) -> tuple[Module, ...]:
     return tuple(ordered.values())
 
 
-def image_files(vmlinuz: Path, names: tuple[str, ...], first: tuple[Foreign, ...] = ()) -> dict[str, bytes]:
-    """The modules as files of an image, with the list ORDER; those that are `first` are loaded before all others."""
+def image_files(
+    vmlinuz: Path, names: tuple[str, ...], first: tuple[Foreign, ...] = (), options: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, bytes]:
+    """The modules as files of an image, with the list ORDER; those that are `first` are loaded before all others. `options` are insmod's for the
+    kernel's own modules."""
     modules = closure(vmlinuz, names)
     files = {f"{FOLDER}/{module.name}.ko": module.data for module in modules}
     files |= {f"{FOLDER}/{module.name}.ko": module.data for module in first}
-    lines = [*(f"{module.name} {module.options}".rstrip() for module in first), *(module.name for module in modules)]
-    files[f"{FOLDER}/ORDER"] = "".join(f"{line}\n" for line in lines).encode()
+    loaded = [(module.name, module.options) for module in first] + [(module.name, options.get(module.name, "")) for module in modules]
+    files[f"{FOLDER}/ORDER"] = "".join(f"{' '.join(words).rstrip()}\n" for words in loaded).encode()
     return files
 
 

@@ -13,9 +13,9 @@ from delphyne.bench import guest_boot, virtio
 
 def test_each_kind_is_done_once_before_it_is_counted() -> None:
     steps, last = virtio.steps()
-    assert [text for text, _ in steps] == [guest_boot.BANNER, "part-3", "part-4", "part-5"]
+    assert [text for text, _ in steps] == [guest_boot.BANNER, "part-4", "part-5", "part-6", "part-7"]
     assert [typed for _, typed in steps[1:]] == list(virtio.KINDS)
-    assert last == "part-6"
+    assert last == "part-8"
 
 
 def test_what_is_typed_says_none_of_the_texts_and_is_a_line_that_a_shell_takes() -> None:
@@ -42,7 +42,7 @@ def test_the_ordinary_guest_copies_too() -> None:
 
 @pytest.mark.parametrize(("every", "ok"), [(1_000_000, True), (1_054_000, True), (1_060_000, False)])
 def test_figures_are_for_each_mebibyte(every: int, ok: bool) -> None:
-    made = virtio.rows([{"all": every}] * 3, [{"all": 1_000_000}] * 3)
+    made = virtio.rows([{"all": every}] * 4, [{"all": 1_000_000}] * 4)
     assert [row["name"] for row in made] == list(virtio.KINDS.values())
-    assert [row["ok"] for row in made] == [ok] * 3
+    assert [row["ok"] for row in made] == [ok] * 4
     assert made[0]["plain"] == 1_000_000 / virtio.MEBIBYTES

@@ -38,6 +38,7 @@ def test_each_module_comes_after_what_it_needs_and_once(kernel: Path) -> None:
     assert files.pop("modules/ORDER") == b"base\nleft_side\nright\ntop\n"
     assert sorted(files) == [f"modules/{name}.ko" for name in ("base", "left_side", "right", "top")]
     assert all(content.startswith(b"\x7fELF") for content in files.values())
+    assert kernel_modules.image_files(kernel, ("right",), options={"right": "size=4"})["modules/ORDER"] == b"base\nright size=4\n"
     with pytest.raises(debian.PackageError, match="no module unheard_of"):
         kernel_modules.image_files(kernel, ("unheard-of",))
 
