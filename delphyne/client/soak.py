@@ -22,7 +22,7 @@ PAGES = 512
 MARK = (0x5EED_50A4_C0DE).to_bytes(6, "little")
 """What every word of the guest's pages holds (SOAK_MARK in board/guest/program.py)."""
 ROUNDS = 16
-"""Repetitions in a command; the first only writes."""
+"""Repetitions in a command; the very first only writes."""
 ROW = 32
 """Pages that are taken together, at most."""
 TELL = 10_000
@@ -87,18 +87,20 @@ def swapped() -> int:
 
 
 class Soak(Monitor):
-    """The monitor whose guest goes on until the storm is over, or it finds a wrong byte."""
+    """The monitor whose guest goes on until it has compared what the storm took last, or finds a wrong byte."""
 
     def __init__(self, image: bytes, gic: int, seed: int, count: int) -> None:
         super().__init__(image, [], 1, gic, protected=True)
         self.storm = Storm(self.kept, seed, count)
         self.rounds = 0
+        self.last = False
 
     def _next(self) -> int:
         if self.rounds == 0:
             threading.Thread(target=self.storm.run, daemon=True).start()
-        if self.storm.over or self.failures:
+        if self.last or self.failures:
             return 0
+        self.last = self.storm.over
         self.rounds += ROUNDS
         self.current = Command("soak", False, ROUNDS)
         return self.current.word

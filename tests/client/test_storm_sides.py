@@ -80,6 +80,16 @@ def test_progress_is_told_line_by_line_and_nothing_else_is(capsys: pytest.Captur
     assert (shown.out, shown.err) == ("", "soak: 10009 exports so far, 0 plaintext pages\n")
 
 
+def test_what_was_taken_last_is_compared_by_one_more_command() -> None:
+    made = object.__new__(soak.Soak)  # without KVM
+    made.storm = storm(b"ciphertext", 0)
+    made.rounds, made.last, made.failures = soak.ROUNDS, False, 0
+    word = soak.Command("soak", False, soak.ROUNDS).word
+    assert made._next() == word
+    made.storm.over = True
+    assert [made._next(), made._next()] == [word, 0]
+
+
 CONSOLE = (
     "soak: seed 1, 1502 exports: 500 by touch, 501 by drop, 501 by swap\n"
     "soak: 48 rounds, 0 failures, 0 plaintext pages\nsoak: 615 pages asked to be swapped, 612 were\n"
