@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json as json_module
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,22 +17,22 @@ from delphyne.board import bare_guest, host, host_python, hostimage, kernel_modu
 from delphyne.board.guest import build as guest_build
 from delphyne.board.kernels import kernel_file
 
-BOOT_SECONDS, EXPORTS_A_SECOND = 240.0, 20
+BOOT_SECONDS, EXPORTS_A_SECOND = 240.0, 100
 """What a slow machine needs at most."""
 SWAP = "echo 64M > /sys/block/zram0/disksize && mkswap /dev/zram0 >/dev/null && swapon /dev/zram0\n"
-SWAPPED = "echo \"soak: $(sed -n 's/^pswpout //p' /proc/vmstat) pages went to swap\"\n"
 TOLD = re.compile(
     r"^soak: seed (?P<seed>\d+), (?P<exports>\d+) exports: (?P<touch>\d+) by touch, (?P<drop>\d+) by drop, (?P<swap>\d+) by swap\n"
     r"soak: (?P<rounds>\d+) rounds, (?P<failures>\d+) failures, (?P<plaintext>\d+) plaintext pages\n"
-    r"soak: (?P<swapped>\d+) pages went to swap$",
+    r"soak: (?P<asked>\d+) pages asked to be swapped, (?P<swapped>\d+) were$",
     re.MULTILINE,
 )
+SO_FAR = re.compile(r"^soak: \d+ exports so far, .*")
 
 
 class Told(TypedDict):
     """What the storm came to: how often a page was seen to be exported, in all and by each way; rounds of the guest over its pages; commands in which
-    it found a wrong byte, and what else went wrong in the guest; pages in which the host saw what the guest wrote; pages that the kernel swapped
-    out."""
+    it found a wrong byte, and what else went wrong in the guest; pages in which the host saw what the guest wrote; pages that the kernel was asked
+    to swap out, and those that it did."""
 
     seed: int
     exports: int
@@ -41,6 +42,7 @@ class Told(TypedDict):
     rounds: int
     failures: int
     plaintext: int
+    asked: int
     swapped: int
 
 
@@ -49,7 +51,7 @@ def soaked(kernel: str, seed: int, count: int) -> host.Host:
     machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024)
     modules = kernel_modules.image_files(kernel_file(kernel), ("zram",)) | {hostimage.SETUP: kernel_modules.LOAD.encode()}
     run = host_python.command("soak", f"/{bare_guest.IMAGE}", str(machine.gic), str(seed), str(count))
-    script = f"{SWAP}{run}\n{SWAPPED}dmesg | grep -iE 'delphyne|warn|bug|oops' | tail -20\n"
+    script = f"{SWAP}{run}\ndmesg | grep -iE 'delphyne|warn|bug|oops' | tail -20\n"
     with tempfile.TemporaryDirectory(prefix="delphyne-soak-") as name:
         guest = guest_build.build(Path(name))
         prepared = bare_guest.prepared(host.Host(kernel=kernel, machine=machine), guest, script, protected=True)
@@ -66,6 +68,20 @@ def run(kernel: str, seed: int, count: int, image: Path, show: Callable[[str], N
     return told, done
 
 
+class Progress:
+    """Shows how far the storm is, of the console's text as it comes, where it is no part of the result."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def show(self, text: str) -> None:
+        """Takes more of the console."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if SO_FAR.fullmatch(line):
+                print(line, file=sys.stderr, flush=True)
+
+
 def is_clean(told: Told, count: int) -> bool:
     """Whether all was exported that was to be, nothing was lost and nothing seen."""
     return told["exports"] >= count and told["failures"] == 0 and told["plaintext"] == 0
@@ -74,11 +90,11 @@ def is_clean(told: Told, count: int) -> bool:
 def soak(kernel: str, seed: int, count: int, *, json: bool = False) -> bool:
     """Run and print; whether it is clean."""
     with tempfile.TemporaryDirectory(prefix="delphyne-soak-") as name:
-        told, _ = run(kernel, seed, count, host.build(Path(name), quiet=True).image)
+        told, _ = run(kernel, seed, count, host.build(Path(name), quiet=True).image, show=Progress().show)
     if json:
         print(json_module.dumps({"kernel": kernel, **told}, indent=2))
     else:
-        ways = f"{told['touch']} by touch, {told['drop']} by unmapping, {told['swap']} by swap, which took {told['swapped']} pages"
+        ways = f"{told['touch']} by touch, {told['drop']} by unmapping, {told['swap']} by swap, which took {told['swapped']} of {told['asked']} pages"
         found = f"{told['failures']} failures in {told['rounds']} rounds of the guest, {told['plaintext']} plaintext pages"
         print(f"seed {seed}: {told['exports']} exports ({ways}), {found}")
     return is_clean(told, count)

@@ -94,7 +94,7 @@ class Monitor:
         """Runs the guest to its end; how many commands failed."""
         for vcpu in self.vcpus[1:]:
             threading.Thread(target=self._run_other, args=(vcpu,), daemon=True).start()
-        _pin(0)
+        pin(0)
         vcpu = self.vcpus[0]
         while True:
             reason = vcpu.run()
@@ -110,7 +110,7 @@ class Monitor:
         return self.failures + len(self.commands)
 
     def _run_other(self, vcpu: Vcpu) -> None:
-        _pin(vcpu.number)
+        pin(vcpu.number)
         while vcpu.run() == abi.EXIT_INTR:
             pass
 
@@ -177,7 +177,8 @@ class Monitor:
         self.current = None
 
 
-def _pin(number: int) -> None:
+def pin(number: int) -> None:
+    """The calling thread stays on one CPU of those that it may use."""
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[number % len(allowed)]})
 

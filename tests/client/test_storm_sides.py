@@ -35,20 +35,64 @@ def storm(content: bytes, steps: int) -> soak.Storm:
 
 def test_only_what_changes_is_an_export() -> None:
     assert sum(storm(b"", 40).exports.values()) == 0
-    seen = storm(b"ciphertext", 9)
-    assert sum(seen.exports.values()) == 9
+    seen = storm(b"ciphertext", 1)
+    first = sum(seen.exports.values())
+    assert 1 <= first <= soak.ROW
+    for page in range(soak.PAGES):
+        seen.memory.write(page * PAGE, b"another!")
+    while not seen.over:
+        seen.step()
+    assert 10 <= sum(seen.exports.values()) < 10 + soak.ROW
     assert seen.plaintext == 0
-    assert not seen.over
-    assert storm(b"ciphertext", 12).over
 
 
-def test_what_the_guest_wrote_is_found_anywhere_in_a_page() -> None:
-    assert storm(bytes(3000) + soak.MARK, 5).plaintext == 5
+def test_a_page_that_did_not_change_is_counted_once() -> None:
+    seen = storm(b"ciphertext", 1)
+    seen.count = soak.PAGES
+    for _ in range(2000):
+        seen.step()
+    assert sum(seen.exports.values()) == soak.PAGES
+
+
+def test_what_the_guest_wrote_is_found_anywhere_in_each_page() -> None:
+    seen = storm(bytes(3000) + soak.MARK, 1)
+    assert seen.plaintext == sum(seen.exports.values())
+    assert seen.plaintext > 1
+
+
+def test_a_seed_takes_the_same_again() -> None:
+    assert storm(b"ciphertext", 9).exports == storm(b"ciphertext", 9).exports
+
+
+def test_only_pages_that_are_to_be_swapped_count_as_asked() -> None:
+    seen = storm(b"ciphertext", 0)
+    while not seen.exports["swap"]:
+        assert seen.asked == 0
+        seen.step()
+    assert seen.asked >= seen.exports["swap"]
+
+
+def test_progress_is_told_line_by_line_and_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = board.Progress()
+    for text in ("PASS soak x 16, 0 ticks\nsoak: 100", "09 exports so far, 0 plaintext pages", "\nsoak: 48 rounds, 0 failures, 0 plaintext pages\n"):
+        progress.show(text)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "soak: 10009 exports so far, 0 plaintext pages\n")
+
+
+def test_what_was_taken_last_is_compared_by_one_more_command() -> None:
+    made = object.__new__(soak.Soak)  # without KVM
+    made.storm = storm(b"ciphertext", 0)
+    made.rounds, made.last, made.failures = soak.ROUNDS, False, 0
+    word = soak.Command("soak", False, soak.ROUNDS).word
+    assert made._next() == word
+    made.storm.over = True
+    assert [made._next(), made._next()] == [word, 0]
 
 
 CONSOLE = (
     "soak: seed 1, 1502 exports: 500 by touch, 501 by drop, 501 by swap\n"
-    "soak: 48 rounds, 0 failures, 0 plaintext pages\nsoak: 612 pages went to swap\n"
+    "soak: 48 rounds, 0 failures, 0 plaintext pages\nsoak: 615 pages asked to be swapped, 612 were\n"
 )
 
 
@@ -58,5 +102,5 @@ def test_a_storm_is_clean_where_nothing_was_lost_and_nothing_seen(change: tuple[
     found = board.TOLD.search(CONSOLE.replace(*change) if change[0] else CONSOLE)
     assert found is not None
     told: board.Told = {name: int(number) for name, number in found.groupdict().items()}  # type: ignore[assignment]
-    assert told["swapped"] == 612
+    assert (told["asked"], told["swapped"]) == (615, 612)
     assert board.is_clean(told, 1500) == clean

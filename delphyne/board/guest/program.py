@@ -46,6 +46,8 @@ AWAKE: Final = AtomicU64()
 """Whether the other CPUs wait for an IPI running (1) or asleep (0)."""
 STORMS: Final = AtomicU64()
 """Rounds of hostile calls that CPU 1 is to make; 0 once it has."""
+SOAKED: Final = AtomicU64()
+"""Repetitions of SOAK that are over, those of earlier commands too."""
 
 
 class Kind(Enum8):
@@ -248,7 +250,7 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
         case Kind.BRING_4K:
             return _bring(KEPT + PAGE * UNMAP_PAGES * number, simd, seed)
         case Kind.SOAK:
-            return _soak(number, simd, seed)
+            return _soak(simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
         case Kind.DEBUG:
@@ -447,9 +449,10 @@ def _is_filled(first: Pa, seed: u64) -> bool:
     return True
 
 
-def _soak(number: u64, simd: bool, seed: u64) -> Wrong:
-    """Every word of SOAK_PAGES pages must be what the repetition before left, while the monitor may take any of them at any moment; then it gets
-    another."""
+def _soak(simd: bool, seed: u64) -> Wrong:
+    """Every word of SOAK_PAGES pages must be what the repetition before left, be it one of an earlier command, while the monitor may take any of
+    them at any moment; then it gets another."""
+    number = SOAKED.load(Order.ACQUIRE)
     for page in u64.range(SOAK_PAGES):
         at = KEPT + PAGE * page
         for offset in u64.range(0, PAGE, 8):
@@ -458,6 +461,7 @@ def _soak(number: u64, simd: bool, seed: u64) -> Wrong:
             mmio_write64(at + offset, soaked(at + offset, number))
         if not _use(simd, seed):
             return Wrong.SIMD
+    SOAKED.store(number + 1, Order.RELEASE)
     return Wrong.NOTHING
 
 
