@@ -12,7 +12,8 @@ from delphyne.prove.engine import Verdict, prove
 from delphyne.prove.killing import all_mutants, judge, read_justifications, selection
 from delphyne.prove.mutate import functions_of, mutants_of
 
-QUICK = ("frames.take", "frames.pin", "frames.release", "pool.get", "pool.allocate", "layout.table_size", "stages.w_xor_x", "tables.alone")
+QUICK = ("frames.take", "frames.pin", "frames.release", "pool.get", "pool.allocate", "layout.table_size", "stages.w_xor_x", "tables.alone",
+         "records.promise", "records.release")
 
 
 def of(function: str) -> dict[str, str]:
