@@ -354,6 +354,18 @@ class RecordBacking:
         cells.store(self.at, integer(term(value), cells.cls))
 
 
+class Only:
+    """In place of an array of which a function uses one element."""
+
+    def __init__(self, index: Any, element: Any) -> None:
+        self.index = term(index)
+        self.element = element
+
+    def __getitem__(self, index: Any) -> Any:
+        current().require(index_term(index) == self.index, "the element that was named, and no other")
+        return self.element
+
+
 class TablePage:
     """One table."""
 
@@ -375,4 +387,6 @@ def cell(page: Term, slot: Term) -> Term:
     return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
 
 
-__all__ = ["Atomics", "Cells", "Looked", "Pattern", "Records", "TablePage", "Tables", "Window", "Words", "Write", "cell", "clearing", "filling"]
+__all__ = [
+    "Atomics", "Cells", "Looked", "Only", "Pattern", "Records", "TablePage", "Tables", "Window", "Words", "Write", "cell", "clearing", "filling",
+]
