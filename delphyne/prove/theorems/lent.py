@@ -18,7 +18,7 @@ from delphyne.el2.memory.shadow import HostLeaf, Shadow
 from delphyne.el2.memory.tables import Walk
 from delphyne.lang import Array, Ipa, u64
 from delphyne.prove.memory import Only
-from delphyne.prove.path import Term
+from delphyne.prove.path import Limits, Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
 
@@ -71,7 +71,8 @@ def drop_all(given: Given) -> None:
     given.require(term(known.all.lent) == term(known.lent) & ~known.bit, "and the guard's bit says so")
 
 
-@about(lent.drop_everybodys, assumes=("lent.drop_all",), bounds=("lent.drop_everybodys: at most three guards have such pages",))
+@about(lent.drop_everybodys, assumes=("lent.drop_all",), bounds=("lent.drop_everybodys: at most three guards have such pages",),
+       limits=Limits(decisions=60))
 def drop_everybodys(given: Given) -> None:
     """The list of every guard whose bit is set is dropped, and of no other."""
     bits, asked, guard = given.u64("lent"), [], given.word("any guard", 64)

@@ -37,7 +37,7 @@ from delphyne.prove.one_page import (
     absent,
     leaf,
 )
-from delphyne.prove.path import Term
+from delphyne.prove.path import Limits, Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
 from delphyne.prove.theorems.stages import AnyRights
@@ -83,7 +83,7 @@ def reading(given: Given) -> None:
 
 @theorem(private._drop_ordinary, outcomes=("nothing to do", "no RAM", "dropped", "try again"), assumes=("layout.index_of", "blocks.known"),
          trusts=("lent.drop_everybodys, shadow.drop_all: what they take away is gone from the tables and TLBs (their tests)",),
-         bounds=("private._drop_ordinary: at most two ordinary guests",))
+         bounds=("private._drop_ordinary: at most two ordinary guests",), limits=Limits(decisions=60))
 def drop_ordinary(given: Given) -> None:
     """Where a guest may reach a frame near this one as its host's, every ordinary guest's shadow is dropped and every lent page; Err where that
     cannot be done now, and where what may be reached is no RAM."""
