@@ -2,8 +2,8 @@
 """Loops of any length, by induction: a theorem states what holds before each round, and one arbitrary round shows that it goes on to hold.
 
 A rule replaces `for i in u64.range(..)` of one function. The invariant is required before the first round. Then the run splits: on one path the
-body runs once, for an arbitrary `i`, from any state that satisfies the invariant at `i`, and the invariant at `i + 1` is required when it comes
-round again; on the other the loop is over and the invariant holds at its end. `state` puts an arbitrary such state in place of the memory that
+body runs once, for an arbitrary `i`, from any state that satisfies the invariant at `i`, and the invariant at the next `i` is required when it
+comes round again; on the other the loop is over and the invariant holds at its end. `state` puts an arbitrary such state in place of the memory that
 the loop writes. A loop that carries a local from round to round has no such rule; that is noticed and refused.
 """
 
@@ -39,19 +39,20 @@ def _range(cls: Any, start: Any, stop: Any, step: int) -> Iterator[Any]:
 def _by_rule(rule: Rule, cls: Any, start: Term, stop: Term, step: int) -> Iterator[Any]:
     path = current()
     path.locals = _locals(sys._getframe(1))
-    if step != 1:
-        raise ProverError("a loop rule counts by one")
+    if step & (step - 1):
+        raise ProverError("a loop rule counts by a power of two")
+    path.require(z3.Or(z3.UGE(start, stop), (stop - start) & (step - 1) == 0), "the loop ends at a whole number of steps")
     path.require(rule.holds(start), "the loop invariant holds before the first round")
     here = path.fresh_word("round", cls.BITS)
     if decide(path.fresh_word("inside a loop", 1) == 1):
-        path.assume(z3.And(z3.UGE(here, start), z3.ULT(here, stop)))
+        path.assume(z3.And(z3.UGE(here, start), z3.ULT(here, stop), (here - start) & (step - 1) == 0))
         rule.state(here)
         path.assume(rule.holds(here))
         number = integer(here, cls)
         before = _locals(sys._getframe(1))
         yield number
         _refuse_carried(before, _locals(sys._getframe(1)), number)
-        path.require(rule.holds(here + 1), "the loop invariant holds before the next round")
+        path.require(rule.holds(here + step), "the loop invariant holds before the next round")
         raise Finished
     end = z3.If(z3.UGT(stop, start), stop, start)
     rule.state(end)

@@ -10,6 +10,7 @@ them; nobody else runs between their steps, because a lock is held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,6 +214,26 @@ class Zeroing:
         self.array.cells.writes.append(Write(lambda at: z3.ULT(at, cells), lambda at: z3.BitVecVal(0, self.array.cells.cls.BITS)))
 
 
+def clearing(at: Term, size: Term) -> tuple[Callable[[Pa, u64], Any], list[bool]]:
+    """In place of `owned`: the `size` bytes from `at`, which may only be cleared, as a whole. The list has an element for each time they were."""
+    cleared: list[bool] = []
+
+    class Bytes:
+        """The memory."""
+
+        def fill(self, value: u8) -> None:
+            """Every byte."""
+            current().require(term(value) == 0, "it is cleared")
+            cleared.append(True)
+
+    @contextmanager
+    def lent(pa: Pa, length: u64) -> Iterator[Bytes]:
+        current().require(z3.And(term(pa) == at, term(length) == size), "all of the memory, and no more")
+        yield Bytes()
+
+    return lent, cleared
+
+
 class Pattern:
     """`size` constant bytes that are one word over and over."""
 
@@ -298,7 +319,7 @@ class Tables(Unbounded):
 class Records:
     """An `Array` of structs: field `name` of element i is cell i of `fields[name]`; `wrap` makes a field of its cell."""
 
-    def __init__(self, cls: type, fields: dict[str, Cells], length: int, wrap: dict[str, Callable[[Any], Any]]) -> None:
+    def __init__(self, cls: type, fields: dict[str, Cells], length: int | u64, wrap: dict[str, Callable[[Any], Any]]) -> None:
         self.cls = cls
         self.fields = fields
         self.wrap = wrap
@@ -333,6 +354,18 @@ class RecordBacking:
         cells.store(self.at, integer(term(value), cells.cls))
 
 
+class Only:
+    """In place of an array of which a function uses one element."""
+
+    def __init__(self, index: Any, element: Any) -> None:
+        self.index = term(index)
+        self.element = element
+
+    def __getitem__(self, index: Any) -> Any:
+        current().require(index_term(index) == self.index, "the element that was named, and no other")
+        return self.element
+
+
 class TablePage:
     """One table."""
 
@@ -354,4 +387,6 @@ def cell(page: Term, slot: Term) -> Term:
     return z3.Concat(z3.Extract(54, 0, page), z3.Extract(8, 0, slot))
 
 
-__all__ = ["Atomics", "Cells", "Looked", "Pattern", "Records", "TablePage", "Tables", "Window", "Words", "Write", "cell", "filling"]
+__all__ = [
+    "Atomics", "Cells", "Looked", "Only", "Pattern", "Records", "TablePage", "Tables", "Window", "Words", "Write", "cell", "clearing", "filling",
+]

@@ -66,8 +66,9 @@ def retired(store: Stored) -> Formula:
 
 
 TLBI = {"stage 2": ("tlbi ipas2e1is", "tlbi vmalle1is"), "EL2": ("tlbi vae2is",)}
-PERMISSIONS = 0x0068_0000_0000_04C0
-"""S2AP, AF, DBM, XN of a stage-2 leaf: what may change in a live descriptor without break-before-make (Arm ARM D8.17.1)."""
+PERMISSIONS = 0x07E8_0000_0000_04C0
+"""S2AP, AF, DBM, XN of a stage-2 leaf: what may change in a live descriptor without break-before-make (Arm ARM D8.17.1); and bits 58:55, which are
+software's and which no processor looks at (D8.3.2)."""
 
 
 @dataclass(slots=True)

@@ -103,6 +103,12 @@ def clear_row(row: Array[u32, 8], count: u64) -> None:
         row[index] = u32(0)
 
 
+def clear_even(row: Array[u32, 8], count: u64) -> None:
+    """Zero every second one of the first `count` elements."""
+    for index in u64.range(0, count, 2):
+        row[index] = u32(0)
+
+
 def narrow(x: u64) -> u8:
     """The low byte of a number that has nothing above it."""
     return u8(x)

@@ -184,6 +184,26 @@ def test_an_invariant_that_a_round_breaks_is_refuted() -> None:
     assert "the loop invariant holds before" in result.detail
 
 
+@pytest.mark.parametrize(("whole", "wanted"), [(True, Verdict.PROVED), (False, Verdict.REFUTED)])
+def test_a_loop_that_counts_by_two_ends_at_a_whole_number_of_steps(whole: bool, wanted: Verdict) -> None:
+    def body(given: Given) -> None:
+        cells, count, asked = Cells("element", u32), given.u64("count"), given.word("any index", 64)
+        given.assume(z3.ULE(term(count), 8), z3.ULT(asked, term(count)), asked & 1 == 0)
+        if whole:
+            given.assume(term(count) & 1 == 0)
+
+        def write(words: Cells, here: Any) -> Write:
+            return Write(lambda at: z3.And(z3.ULT(at, here), at & 1 == 0), lambda at: z3.BitVecVal(0, 32))
+
+        given.rule(subject.clear_even, filling([cells], write))
+        subject.clear_even(Words(cells, u64(8)), count)  # type: ignore[arg-type]
+        given.require(cells(asked) == 0, "the element is zero")
+
+    result = verdict(body)
+    assert result.verdict is wanted
+    assert whole or "a whole number of steps" in result.detail
+
+
 def test_a_loop_that_carries_a_local_has_no_rule() -> None:
     def body(given: Given) -> None:
         given.rule(subject.sum_below, Rule(lambda here: z3.BoolVal(True)))

@@ -12,7 +12,9 @@ from delphyne.prove.engine import Verdict, prove
 from delphyne.prove.killing import all_mutants, judge, read_justifications, selection
 from delphyne.prove.mutate import functions_of, mutants_of
 
-QUICK = ("frames.take", "frames.pin", "frames.release", "pool.get", "pool.allocate", "layout.table_size", "stages.w_xor_x", "tables.alone")
+QUICK = ("frames.take", "frames.pin", "frames.release", "pool.get", "pool.allocate", "layout.table_size", "stages.w_xor_x", "tables.alone",
+         "records.promise", "records.release", "guards.stop", "guards.next_version", "host_map.passed_on",
+         "private.give_up", "lent.drop_all", "manifest.ranges", "manifest.fields", "near.is_known")
 
 
 def of(function: str) -> dict[str, str]:

@@ -7,16 +7,13 @@ frame table, and a theorem of `frames`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.memory import blocks
-from delphyne.lang import Pa, owned, u8, u32, u64
-from delphyne.prove.memory import Atomics, Cells, Write, filling
+from delphyne.lang import Pa, owned, u32, u64
+from delphyne.prove.memory import Atomics, Cells, Write, clearing, filling
 from delphyne.prove.path import Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
@@ -80,21 +77,7 @@ def attach(given: Given) -> None:
     arrays = [Atomics(Cells("known", u32)), Atomics(Cells("leaves", u32))]
     given.replace(blocks.HOSTS, arrays[0])
     given.replace(blocks.LEAVES, arrays[1])
-    cleared: list[Any] = []
-
-    class Bytes:
-        """The memory, which is only cleared."""
-
-        def fill(self, value: u8) -> None:
-            """Every byte."""
-            given.require(term(value) == 0, "it is cleared")
-            cleared.append(True)
-
-    @contextmanager
-    def lent(pa: Pa, size: u64) -> Iterator[Bytes]:
-        given.require(z3.And(term(pa) == term(at), term(size) == runs << 3), "all of both arrays, and no more")
-        yield Bytes()
-
+    lent, cleared = clearing(term(at), runs << 3)
     given.replace(owned, lent)
     blocks.attach(Pa(at), frames)
     given.require(len(cleared) == 1, "the memory is cleared, once")
