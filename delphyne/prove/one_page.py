@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One page of a protected guest, one frame, and what moves the one to the other, by the contracts that other theorems prove.
 
-What an operation of `guest/private.py` calls is replaced by its contract: the frame table by the entry of one frame, the host's map by whether the
-host reaches that frame, the guest's tables by the one slot in which the page stands, records by their counts. A contract refuses what its function
-may refuse, each way on a path of its own, and demands what its function demands of its caller. All are about this page and this frame: an operation
-that names another has failed.
+What an operation of `guest/private.py` or `guest/moving.py` calls is replaced by its contract: the frame table by the entry of one frame, the host's
+map by whether the host reaches that frame, the guest's tables by the one slot in which the page stands, records by their counts. A contract refuses
+what its function may refuse, each way on a path of its own, and demands what its function demands of its caller. All are about this page and this
+frame: an operation that names another has failed.
 
 Meanwhile other processors run, so the order of steps is checked as they come: what may touch the frame at which moment, and what has to be cleaned
 before somebody else can reach it (docs/protected.md, "Pages"). Words of slots and of the frame table are stated here again, in bits.
@@ -23,7 +23,7 @@ from delphyne.el2.arch import caches
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Descriptor
-from delphyne.el2.guest import guards, private, vms
+from delphyne.el2.guest import guards, steps, vms
 from delphyne.el2.memory import flush, frames, host_map, pages, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -42,12 +42,12 @@ from delphyne.prove.trace import PERMISSIONS, called, events
 HOST, PRIVATE, SHARED, BUSY = 1, 2, 3, 4
 """States of a frame."""
 PRIVATE_MARK, SHARED_MARK, CLEAN_MARK = 8, 9, 10
-UNTOUCHED, EXPORTED, LENT, HELD = 0, 1, 2, 3
-NO_TABLE, HOSTS = "no table", "a page of the host's"
+UNTOUCHED, EXPORTED, LENT, HELD, MOVING = 0, 1, 2, 3, 4
+NO_TABLE, HOSTS, ON_ITS_WAY = "no table", "a page of the host's", "moving"
 KINDS = (NO_TABLE, "untouched", "private", "clean", "shared", "exported", "lent", "held")
-"""What a page can be, besides HOSTS, which only a guest that is not protected yet has."""
-FRAMED = ("private", "clean", "shared", "held")
-COUNTED = ("private", "clean", "held", "exported")
+"""What a page can be, besides HOSTS, which only a guest that is not protected yet has, and ON_ITS_WAY, of which `moving` knows more."""
+FRAMED = ("private", "clean", "shared", "held", ON_ITS_WAY)
+COUNTED = ("private", "clean", "held", "exported", ON_ITS_WAY)
 """Kinds that are promised a record."""
 ONE, NONE = z3.BitVecVal(1, 1), z3.BitVecVal(0, 1)
 LIMIT = 1 << 32
@@ -101,6 +101,9 @@ class Page:
         self.ipa = Ipa(integer(self.where))
         self.read, self.execute = given.word("page may be read", 1), given.word("page may be executed", 1)
         self.write = {"clean": NONE, "private": ONE}.get(self.kind, given.word("page may be written", 1))
+        self.place = z3.ZeroExt(60, given.word("move", 4))
+        self.quick = True
+        """Whether the processor has the crypto extensions."""
         self.table, self.table_above, self.slot = given.u64("table"), given.u64("table above"), given.u64("slot")
         given.assume(z3.ULT(term(self.slot), 512))
         self.word = self.word_of(self.kind)
@@ -117,6 +120,7 @@ class Page:
             "private": leaf(self.frame, *rights, PRIVATE_MARK), "clean": leaf(self.frame, *rights, CLEAN_MARK),
             "shared": leaf(self.frame, ONE, ONE, NONE, SHARED_MARK), HOSTS: leaf(self.frame, *rights, 3),
             "exported": absent(EXPORTED, content=self.number), "lent": absent(LENT), "held": absent(HELD, *rights, self.frame),
+            ON_ITS_WAY: absent(MOVING, content=z3.Extract(35, 0, self.place)),
         }
         return words.get(kind, absent(UNTOUCHED))
 
@@ -128,11 +132,14 @@ class Page:
         """A page that stands in a frame has one in the state that the invariants say; any other gets one of any state."""
         given, framed = self.given, self.kind in FRAMED
         self.is_ram: Formula = z3.BoolVal(True) if framed else given.word("is RAM", 1) == 1
-        self.entry: Term = self.packed(SHARED if self.kind == "shared" else PRIVATE) if framed else given.word("entry", 64)
+        state = {"shared": SHARED, ON_ITS_WAY: BUSY}.get(self.kind, PRIVATE)
+        self.entry: Term = self.packed(state) if framed else given.word("entry", 64)
         self.host = "mapped" if self.kind == "shared" or not framed else "out"
         self.guest_reaches = self.kind in ("private", "clean", "shared", HOSTS)
         self.dropped = framed
-        self.dirty_of_host, self.dirty_of_guest, self.dirty_of_own, self.forgotten = self.host == "mapped", framed, False, False
+        on_its_way = self.kind == ON_ITS_WAY
+        self.dirty_of_host, self.dirty_of_guest = self.host == "mapped", framed and not on_its_way
+        self.dirty_of_own, self.forgotten = on_its_way, False
         self.shown: int | None = None
         self.written: list[str] = []
         """What EL2 did to the frame's content, in order."""
@@ -144,7 +151,7 @@ class Page:
         given.assume(z3.ULE(self.taken, self.promised), z3.ULE(self.promised, self.count), z3.ULE(private_pages, self.promised))
         given.assume(z3.ULT(term(version), (1 << 56) - 1))
         if counted:
-            given.assume(private_pages != 0, self.taken != (0 if self.kind == "exported" else self.promised))
+            given.assume(private_pages != 0, self.taken != (0 if self.kind in ("exported", ON_ITS_WAY) else self.promised))
         self.guard: Any = SimpleNamespace(vm=vm, private=integer(private_pages), version=version, identity=given.u64("identity"), key=object())
         self.shadow = Shadow()
         self.shadow.space.bits = given.u64("input bits")
@@ -166,10 +173,11 @@ class Page:
             (guards.GUARDS, SimpleNamespace(slots=Only(self.index, self.guard), lent=u64(0))), (vms.VMS, slots),
             (pages.TABLES, Only(self.table, Only(self.slot, Slot(self)))),
             (tables.walk, self._walk), (tables.deepen, self._deepen), (tables.change, self._change), (tables.vttbr_of, lambda space: space),
-            (flush.stage2_address, self._flush), (private._drop_ordinary, self._drop_ordinary),
+            (flush.stage2_address, self._flush), (steps.drop_ordinary, self._drop_ordinary),
             (host_map.remove, self._remove), (host_map.restore, self._restore),
             (records.promise, self._promise), (records.release, self._release), (records.take, self._take), (records.put, self._put),
-            (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.forget_instructions, self._forget),
+            (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.clear_page, self._clear),
+            (engine.is_quick, lambda: self.quick), (caches.forget_instructions, self._forget),
             (frames.take, self._moving("take", None, BUSY)), (frames.settle, self._moving("settle", BUSY, PRIVATE)),
             (frames.give, self._moving("give", PRIVATE, BUSY)), (frames.release, self._moving("release", BUSY, None)),
             (frames.share, self._moving("share", PRIVATE, SHARED)), (frames.unshare, self._moving("unshare", SHARED, PRIVATE)),
@@ -189,7 +197,7 @@ class Page:
             called(f"frames.{name}")
             self.entry = new
             if name == "settle":
-                self.given.require(self.kind not in FRAMED, "no other frame is the guest's at this page")
+                self.given.require(self.kind not in FRAMED or self.kind == ON_ITS_WAY, "no other frame is the guest's at this page")
                 self.given.require(self.dropped, "no ordinary guest reaches the frame as its host's")
             if name == "release":
                 self.given.require(not self.guest_reaches and self._is_clean(), "what was written is in memory before the host has the frame")
@@ -312,7 +320,7 @@ class Page:
 
     def _put(self, number: u64) -> None:
         self.given.require(term(number) == z3.ZeroExt(28, self.number), "the record of this page")
-        self.given.require(self.taken_number is None and self.kind == "exported", "which is in use")
+        self.given.require(self.taken_number is None and self.kind in ("exported", ON_ITS_WAY, "no leaf"), "which is in use")
         self.taken = self.taken - 1
 
     def _clean(self, start: Any, size: u64) -> None:
@@ -320,6 +328,15 @@ class Page:
         called("clean")
         self.dirty_of_guest = self.dirty_of_own = False
         self.dirty_of_host = self.dirty_of_host and self.host == "mapped"
+
+    def _clear(self, pa: Pa) -> None:
+        """Zeroed and cleaned: of what the host wrote past the caches, or left in them, nothing is left."""
+        self._of_frame(pa)
+        given = self.given
+        given.require(self.dropped and self.host != "mapped" and not self.guest_reaches, "nobody else reaches the frame when EL2 touches it")
+        called("clear")
+        self.written.append("zero")
+        self.dirty_of_host = self.dirty_of_guest = self.dirty_of_own = self.forgotten = False
 
     def _forget(self) -> None:
         called("forget instructions")

@@ -15,8 +15,8 @@ from typing import Any
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import guards, lent, private, vms
-from delphyne.el2.guest.private import Fate
+from delphyne.el2.guest import guards, lent, moving, private, steps, vms
+from delphyne.el2.guest.steps import Fate
 from delphyne.el2.memory import blocks, frames, shadow
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -52,7 +52,8 @@ CONTRACTS = (*MOVES, *BOOKS, "host_map.remove", "host_map.restore", "tables.walk
 COUNTS = "private: `promised` is at least the pages of all guests that are private, held or exported, `taken` those that are exported"
 PROTECTED = "private: of a guest that is PROTECTED, whose tables have no page of the host's"
 DEEPER = "private: with Err a table may have been added, which is empty"
-about = partial(theorem, assumes=CONTRACTS, trusts=TRUSTS, bounds=(COUNTS,))
+QUICK = "private: with the crypto extensions, and of a page that is not MOVING; the others are theorems of `moving`"
+about = partial(theorem, assumes=CONTRACTS, trusts=TRUSTS, bounds=(COUNTS, QUICK))
 HOSTS_ENTRY = z3.BitVecVal(HOST, 64)
 
 
@@ -61,16 +62,16 @@ def bit(flag: Term) -> Term:
     return flag == 1
 
 
-@about(private.space_of, private.find, private.leaf_of, private.absent_of, private.is_clean)
+@about(steps.space_of, steps.find, steps.leaf_of, steps.absent_of, private.is_clean)
 def reading(given: Given) -> None:
     """What stands in the slot is read as what it is, and reading changes nothing."""
     page = Page(given, (*KINDS, HOSTS))
     page.in_space()
     with GUESTS_LOCK:
-        given.require(private.space_of(page.index) is page.shadow.space, "the guest's own tables")
-        found = private.find(page.index, page.ipa)
-        one = private.leaf_of(found)
-        other = private.absent_of(found)
+        given.require(steps.space_of(page.index) is page.shadow.space, "the guest's own tables")
+        found = steps.find(page.index, page.ipa)
+        one = steps.leaf_of(found)
+        other = steps.absent_of(found)
         given.require((one is not None) == (page.kind in ("private", "clean", "shared")), "a leaf exactly where one of the guest's own is")
         wanted = {"exported": Fate.EXPORTED, "lent": Fate.LENT, "held": Fate.HELD}.get(page.kind, Fate.UNTOUCHED)
         given.require(other.fate is wanted, "its fate")
@@ -81,9 +82,9 @@ def reading(given: Given) -> None:
     page.requires_unchanged()
 
 
-@theorem(private._drop_ordinary, outcomes=("nothing to do", "no RAM", "dropped", "try again"), assumes=("layout.index_of", "blocks.known"),
+@theorem(steps.drop_ordinary, outcomes=("nothing to do", "no RAM", "dropped", "try again"), assumes=("layout.index_of", "blocks.known"),
          trusts=("lent.drop_everybodys, shadow.drop_all: what they take away is gone from the tables and TLBs (their tests)",),
-         bounds=("private._drop_ordinary: at most two ordinary guests",), limits=Limits(decisions=60))
+         bounds=("steps.drop_ordinary: at most two ordinary guests",), limits=Limits(decisions=60))
 def drop_ordinary(given: Given) -> None:
     """Where a guest may reach a frame near this one as its host's, every ordinary guest's shadow is dropped and every lent page; Err where that
     cannot be done now, and where what may be reached is no RAM."""
@@ -112,7 +113,7 @@ def drop_ordinary(given: Given) -> None:
     given.replace(lent.drop_everybodys, lambda: lent_dropped.append(True))
     given.replace(shadow.drop_all, drop_all)
     with FRAMES_LOCK, GUESTS_LOCK:
-        result = private._drop_ordinary(Pa(given.u64("pa")))
+        result = steps.drop_ordinary(Pa(given.u64("pa")))
     nobody = z3.And(term(ordinary) == 0, term(lent_bits) == 0)
     given.outcome("no RAM" if result is Err.RANGE else "try again" if isinstance(result, Err) else "dropped" if lent_dropped else "nothing to do")
     if result is Err.RANGE:
@@ -132,10 +133,10 @@ def drop_ordinary(given: Given) -> None:
     given.require(z3.Implies(asked, z3.Or([number == any_vm for number in dropped])), "every ordinary guest's shadow is dropped")
 
 
-@about(private.admit, private._admit_fresh, private._admit_exported, private._admit_lent, private._import, private._take, private._settle,
-       private._show, private._return, private._write, private._must,
+@about(private.admit, private._admit_fresh, private._admit_lent, moving.bring_back, moving._import, moving._arrive, steps.take, steps.take_filled,
+       steps.settle, steps.settle_zeroed, steps._hand_over, steps.show, steps.give_back, steps.write, steps.must,
        outcomes=("fresh", "exported", "lent", "refused", "altered"), assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"),
-       bounds=(COUNTS, PROTECTED, DEEPER, "private.admit: of a page that stands in no frame, or is HELD"))
+       bounds=(COUNTS, QUICK, PROTECTED, DEEPER, "private.admit: of a page that stands in no frame, or is HELD"))
 def admit(given: Given) -> None:
     """The host's frame is the guest's: zeroed, or verified and then decrypted, before the guest reaches it, and after nobody else does; a page that
     is lent is shared as it is. With Err nothing changes, and a page that was altered stays as it came."""
@@ -143,7 +144,7 @@ def admit(given: Given) -> None:
     page.in_space()
     kind, counter = page.kind, page.record.terms.version
     with GUESTS_LOCK:
-        where = private.find(page.index, page.ipa)
+        where = steps.find(page.index, page.ipa)
     result = page.run(private.admit, page.index, page.ipa, page.pa, where)
     if isinstance(result, Err):
         given.outcome("altered" if result is Err.INTEGRITY else "refused")
@@ -166,7 +167,7 @@ def admit(given: Given) -> None:
         page.requires_word(fresh, page.packed(PRIVATE), "out", promised=1, private=1)
 
 
-@about(private.hold, outcomes=("held", "refused"), assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"), bounds=(COUNTS, DEEPER))
+@about(private.hold, outcomes=("held", "refused"), assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"), bounds=(COUNTS, QUICK, DEEPER))
 def hold(given: Given) -> None:
     """The host's frame is the guest's as it is, and is mapped nowhere; with Err nothing changes."""
     page = Page(given, (*KINDS, HOSTS))
@@ -214,7 +215,7 @@ def _exported(given: Given, page: Page, clean: bool) -> None:
     page.requires("exported", HOSTS_ENTRY, "mapped", taken=1)
 
 
-@about(private.export, private._export, private._take_away, outcomes=("encrypted", "measured", "left alone"))
+@about(private.export, moving.take_out, moving._leave, steps.take_away, outcomes=("encrypted", "measured", "left alone"))
 def export(given: Given) -> None:
     """A page in a frame of its own goes to the host, encrypted or, where it is clean, measured, with a record under a new version; its guest reaches
     it no more before EL2 begins, and the host not before EL2 is done. Any other stays. It cannot fail."""
@@ -248,7 +249,7 @@ def _given_up(given: Given, page: Page, kind: str) -> None:
         page.requires_unchanged()
 
 
-@about(private.give_up, private._zero_and_return, private._count_down, private._lend_back)
+@about(private.give_up, private._zero_and_return, steps.count_down, private._lend_back)
 def give_up(given: Given) -> None:
     """Whatever the page was, it is untouched: its frame is the host's, zeroed if the guest had it alone, its record free, its promise given up."""
     page = Page(given, (*KINDS, HOSTS))
@@ -258,7 +259,8 @@ def give_up(given: Given) -> None:
     _given_up(given, page, kind)
 
 
-@about(private.return_held, assumes=(*CONTRACTS, "private.give_up"), bounds=(COUNTS, "private.return_held: of a guest that never was PROTECTED"))
+@about(private.return_held, assumes=(*CONTRACTS, "private.give_up"),
+       bounds=(COUNTS, QUICK, "private.return_held: of a guest that never was PROTECTED"))
 def return_held(given: Given) -> None:
     """A page that is held goes back to the host as it came; any other is given up."""
     page = Page(given, (*KINDS, HOSTS))
@@ -272,7 +274,7 @@ def return_held(given: Given) -> None:
     page.requires("untouched", HOSTS_ENTRY, "mapped", promised=-1, private=-1)
 
 
-@about(private.share, outcomes=("shared", "lent", "refused"), assumes=(*CONTRACTS, "tables.deepen"), bounds=(COUNTS, PROTECTED, DEEPER))
+@about(private.share, outcomes=("shared", "lent", "refused"), assumes=(*CONTRACTS, "tables.deepen"), bounds=(COUNTS, QUICK, PROTECTED, DEEPER))
 def share(given: Given) -> None:
     """A page that the guest may write is the host's to reach too, and no longer promised a record; one that it never touched is lent from now on; any
     other is refused, and with Err nothing changes."""
