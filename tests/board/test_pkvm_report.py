@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
+from unittest import mock
 
 import pytest
+from typer.testing import CliRunner
 
-from delphyne.board import pkvm_guest, vmm
+from delphyne import cli
+from delphyne.board import host, pkvm_guest, pkvm_kernel, vmm
 from delphyne.board.pkvm_guest import Counted
 
 MANY = "c35cc7d8d91728a0cb052831bc4ef372"
@@ -84,3 +88,20 @@ def test_the_guest_is_on_the_machine_that_protected_guests_have() -> None:
     assert "-machine virt,accel=kvm,gic-version=host,its=off,dtb-randomness=off,mem-merge=off " in line
     assert "virtio-blk-device,drive=disk,iommu_platform=on" in line
     assert "-kernel /tools/guest/protected-6.12-pkvm-2-256.img" in line
+
+
+@pytest.mark.parametrize(("console", "status"), [(CONSOLE, 0), (CONSOLE.replace("used 300", "used 0"), 1)])
+def test_the_exit_status_says_whether_all_of_it_is_shown(console: str, status: int) -> None:
+    with (
+        mock.patch.object(pkvm_kernel, "build"),
+        mock.patch.object(host, "build"),
+        mock.patch.object(pkvm_guest, "boot", return_value=(console, COUNTED)) as boot,
+    ):
+        done = CliRunner().invoke(cli.app, ["guest-pkvm", "--json", "--kernel", "6.1", "--transport", "pci"])
+        shown = CliRunner().invoke(cli.app, ["guest-pkvm"])
+    assert (done.exit_code, shown.exit_code) == (status, status)
+    said = json.loads(done.stdout)
+    assert (said["kernel"], said["transport"]) == ("6.1", "pci")
+    assert [row["name"] for row in said["rows"] if not row["ok"]] == ["slots of the pool in use"] * status
+    assert shown.stdout.count("NOT SHOWN") == status
+    assert [call.args[:2] for call in boot.call_args_list] == [("6.1", pkvm_guest.the_guest("pci")), ("6.12", pkvm_guest.the_guest("mmio"))]
