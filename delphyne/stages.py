@@ -49,7 +49,7 @@ NIGHTLY = (
     Stage("kernels for the slow tests (network)", _python("-m", "delphyne.cli", "hostimage", "--flavours"), 5400),
     Stage("slow tests", _python("-m", "pytest", "-m", "slow"), 14400),
     Stage("mutants", _python("-m", "delphyne.cli", "prove", "--mutants"), 7200),
-    Stage("storm on a protected guest", _python("-m", "delphyne.cli", "soak", "--count", "1000000"), 51000),
+    Stage("storm on a protected guest", _python("-m", "delphyne.cli", "soak", "--count", "1000000"), 11000),
     Stage("fuzzer", _python("-m", "delphyne.cli", "fuzz", "--count", "20000"), 14400),
 )
 

@@ -47,7 +47,7 @@ AWAKE: Final = AtomicU64()
 STORMS: Final = AtomicU64()
 """Rounds of hostile calls that CPU 1 is to make; 0 once it has."""
 SOAKED: Final = AtomicU64()
-"""Repetitions of SOAK that are over, those of earlier commands too."""
+"""Repetitions of SOAK that are over since there was a command of another kind, which may write to the same pages."""
 
 
 class Kind(Enum8):
@@ -175,6 +175,8 @@ def _obey(command: u64) -> Wrong:
     simd = command >> 8 & 1 == 1
     if (kind is Kind.IPI or kind is Kind.CALLS) and not _wake_other():
         return Wrong.LOST
+    if kind is not Kind.SOAK:
+        SOAKED.store(u64(0), Order.RELEASE)
     times = command >> 16 & 0xFFFF
     wrong = _storm(times) if kind is Kind.CALLS else _repeat(kind, times, simd)
     AWAKE.store(u64(0), Order.RELEASE)
@@ -450,7 +452,7 @@ def _is_filled(first: Pa, seed: u64) -> bool:
 
 
 def _soak(simd: bool, seed: u64) -> Wrong:
-    """Every word of SOAK_PAGES pages must be what the repetition before left, be it one of an earlier command, while the monitor may take any of
+    """Every word of SOAK_PAGES pages must be what the repetition before left, be it one of the command before, while the monitor may take any of
     them at any moment; then it gets another."""
     number = SOAKED.load(Order.ACQUIRE)
     for page in u64.range(SOAK_PAGES):
