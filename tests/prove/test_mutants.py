@@ -14,7 +14,8 @@ from delphyne.prove.mutate import functions_of, mutants_of
 
 QUICK = ("frames.take", "frames.pin", "frames.release", "pool.get", "pool.allocate", "layout.table_size", "stages.w_xor_x", "tables.alone",
          "records.promise", "records.release", "guards.stop", "guards.next_version", "host_map.passed_on",
-         "private.give_up", "lent.drop_all", "manifest.ranges", "manifest.fields", "near.is_known")
+         "private.give_up", "lent.drop_all", "manifest.ranges", "manifest.fields", "near.is_known",
+         "host_tables.geometry", "host_tables.leaf_of")
 
 
 def of(function: str) -> dict[str, str]:
