@@ -36,7 +36,7 @@ def test_the_ordinary_guest_copies_too() -> None:
     guest = guest_boot.measured_guest("6.1", protected=True)
     line = virtio.plain_line(guest)
     assert [word for word in line if word.startswith("virtio-") and "iommu_platform=on" not in word] == ["virtio-mmio.force-legacy=false"]
-    assert "swiotlb=force" in line[line.index("-append") + 1]
+    assert virtio.POOL_SIDE in line[line.index("-append") + 1]
     assert "-initrd" in line
 
 

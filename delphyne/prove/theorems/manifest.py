@@ -121,10 +121,10 @@ def rows(given: Given) -> None:
     given.require(z3.And(low == FIRST_SEGMENT + term(index) * SEGMENT_BYTES + 16, high == low + 32), "the digest's bytes")
 
 
-@theorem(manifest.kind_of, outcomes=("RAM", "MMIO", "nothing"), assumes=("manifest.rows", "manifest.check"),
-         bounds=("manifest.kind_of: of a manifest that `check` accepts, as far as that it has 16 windows at most, each of a kind",))
-def kind_of(given: Given) -> None:
-    """The kind of the first window that has the address, none where no window has it."""
+@theorem(manifest.window_of, manifest.kind_of, outcomes=("RAM", "MMIO", "nothing"), assumes=("manifest.rows", "manifest.check"),
+         bounds=("manifest.window_of: of a manifest that `check` accepts, as far as that it has 16 windows at most, each of a kind",))
+def window_of(given: Given) -> None:
+    """The first window that has the address, one of nothing where no window has it."""
     data: Any = Manifest(given)
     ipa, window, windows = given.u64("ipa"), given.word("any window", 64), z3.ZeroExt(48, data.word(36, 2))
     given.assume(z3.ULE(windows, 16))
@@ -138,12 +138,18 @@ def kind_of(given: Given) -> None:
         return whole(view, index)
 
     given.replace(whole, noted)
-    given.rule(manifest.kind_of, Rule(lambda here: z3.Implies(z3.ULT(window, here), z3.Not(data.lies_in(term(ipa), window)))))
-    found = manifest.kind_of(data, Ipa(ipa))
+    given.rule(manifest.window_of, Rule(lambda here: z3.Implies(z3.ULT(window, here), z3.Not(data.lies_in(term(ipa), window)))))
+    one = manifest.window_of(data, Ipa(ipa))
+    found = one.kind
+    given.replace(manifest.window_of, lambda view, at: one if view is data and at.raw is ipa else None)
+    given.require(manifest.kind_of(data, Ipa(ipa)) is found, "its kind is what the address is")
     given.outcome({WindowKind.RAM: "RAM", WindowKind.MMIO: "MMIO", WindowKind.NONE: "nothing"}[found])
     if found is WindowKind.NONE:
         given.require(z3.Implies(z3.ULT(window, windows), z3.Not(data.lies_in(term(ipa), window))), "no window has it")
+        given.require(term(one.size) == 0, "a window of nothing")
         return
+    base, size, _ = data.window(asked[-1])
+    given.require(z3.And(term(one.base) == base, term(one.size) == size), "with its addresses")
     given.require(z3.And(z3.ULT(asked[-1], windows), data.lies_in(term(ipa), asked[-1])), "a window has it")
     given.require(data.window(asked[-1])[2] == KINDS[found], "of this kind")
     given.require(z3.Implies(z3.ULT(window, asked[-1]), z3.Not(data.lies_in(term(ipa), window))), "and none before it")
