@@ -11,9 +11,10 @@ import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.kvm import host_tables, near
 from delphyne.el2.kvm.host_tables import Walked
-from delphyne.el2.memory import frames, shadow
+from delphyne.el2.memory import frames, pages, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.lang import Ipa, Pa, u64
+from delphyne.prove.memory import Only
 from delphyne.prove.path import Formula, Term
 from delphyne.prove.symbolic import integer, term
 from delphyne.prove.theorem import Given, theorem
@@ -54,6 +55,20 @@ def is_known(given: Given) -> None:
     remembered = z3.And(term(table) == places.was["near_host"], term(index) == places.was["near_index"])
     given.require(z3.And(remembered, term(page) == term(places.page)), "from the table that is remembered")
     given.require(wide == places.vm.table.wide, "in the form of the VM's table")
+
+
+@about(near.find)
+def find(given: Given) -> None:
+    """The slot for the page in the table that is remembered, as it is now."""
+    places, word = Places(given), given.u64("what stands there")
+    seat, table = places.seat, z3.ZeroExt(32, given.word("table", 32))
+    seat.near_shadow = integer(table + 1)
+    slot = z3.LShR(term(places.page), 12) & 511
+    given.replace(pages.TABLES, Only(integer(table), Only(integer(slot), SimpleNamespace(load=lambda order: word))))
+    with GUESTS_LOCK:
+        found = near.find(seat, places.page)
+    given.require(z3.And(term(found.table) == table, term(found.slot) == slot), "the slot of the page")
+    given.require(found.level == 3 and term(found.descriptor.raw).eq(term(word)), "with what stands there")
 
 
 @about(near.remember, outcomes=("remembered", "forgotten"), assumes=("near.is_known", "layout.index_of"),
