@@ -135,7 +135,6 @@ def reveal(index: u64, ipa: Ipa) -> None:
     pa = Pa(held.content * PAGE_SIZE)
     clean_range(Va(pa.raw), PAGE_SIZE)
     forget_instructions()
-    steps.write(found, u64(0))
     steps.show(found, pa, Rights(held.read, held.write, held.execute), steps.PRIVATE_MARK if held.write else steps.CLEAN_MARK)
 
 

@@ -115,12 +115,15 @@ def close(given: Given) -> None:
     given.require(books.all.closed == closed, "as asked")
 
 
-@about(guards.stop)
+@about(guards.stop, guards.leave, outcomes=("stopped", "leaving"))
 def stop(given: Given) -> None:
-    """The guard is STOPPED, and no CPU of its guest begins to run again; other guests go on."""
+    """The guard is STOPPED, and no CPU of its guest begins to run again; other guests go on. It is told which one ended by its own call."""
     books = Books(given)
+    leaving = given.boolean("by its own call")
+    given.outcome("leaving" if leaving else "stopped")
     with GUESTS_LOCK:
-        guards.stop(books.index)
+        (guards.leave if leaving else guards.stop)(books.index)
+    given.require(books.guard.leaving == leaving, "by whose call is known")
     given.require(books.guard.phase is Phase.STOPPED, "stopped")
     books.requires_word("ALIVE", z3.BitVecVal(0, 64))
     for name in ("OFFSETS", "SEEN", "RUNS"):

@@ -88,6 +88,7 @@ def begin_export(given: Given) -> None:
         page.requires_unchanged()
         return
     given.outcome("helped" if is_full else "begun")
+    given.require(not helped or term(helped[0]) == page.place, "the place that became free by that")
     _is_begun(given, page, pool, False)
     given.require(page.written == (["digest"] if clean else ["crypt", "digest"]), "one piece, encrypted unless it is clean, and measured")
     given.require(term(page.guard.version) == page.was[6] + 1, "a version is used that no page had")
@@ -132,6 +133,8 @@ def _on_its_way(given: Given, stage: str, position: int) -> tuple[Page, Any]:
     )  # fmt: skip
     move.job.phase, move.job.position = STAGES[stage], u64(position)
     move.job.record.terms = page.record.terms
+    if stage == "export":
+        page.record.terms = sealed.Terms.of(given.u64("what stands in a record that is not written yet"))
     given.replace(moving.MOVES, SimpleNamespace(slots=Only(integer(page.place), move)))
     if stage == "decrypt":
         given.assume(bit(page.write))
@@ -144,11 +147,11 @@ def go_on(given: Given) -> None:
     record, after all of it was verified and then decrypted; or exported still where it is not what the record says, and as it came."""
     stage, last = given.one_of("stage", tuple(STAGES)), given.boolean("the last piece")
     page, move = _on_its_way(given, stage, PAGE - PIECE if last else PIECE)
-    clean = given.holds(page.write == 0)
+    clean, terms = given.holds(page.write == 0), term(move.job.record.terms.raw)
     result = page.run(moving.go_on, integer(page.place))
     touched = {"export": ["digest"] if clean else ["crypt", "digest"], "verify": ["digest"], "decrypt": ["crypt"]}[stage]
     given.require(page.written == touched, "what this stage does, and nothing else")
-    given.require("crypt" not in touched or page.counter == z3.ZeroExt(8, z3.Extract(55, 0, term(page.record.terms.raw))), "under its version")
+    given.require("crypt" not in touched or page.counter == z3.ZeroExt(8, z3.Extract(55, 0, terms)), "under its version")
     if not last:
         given.outcome("goes on")
         given.require(result is Err.BUSY and move.used and move.job.position == 2 * PIECE, "pieces are left")
@@ -156,6 +159,7 @@ def go_on(given: Given) -> None:
     elif stage == "export":
         given.outcome("exported")
         given.require(result is None and not move.used, "the move is over")
+        given.require(term(page.record.terms.raw) == terms, "its record says how")
         page.requires("exported", HOSTS_ENTRY, "mapped")
     elif result is Err.INTEGRITY:
         given.outcome("altered")
@@ -169,6 +173,24 @@ def go_on(given: Given) -> None:
         given.outcome("clean" if stage == "verify" else "decrypted")
         given.require(result is None and not move.used, "the move is over")
         page.requires("clean" if clean else "private", page.packed(PRIVATE), "out", taken=-1)
+
+
+@about(private.export, outcomes=("left", "with the host", "with the guest", "altered"))
+def export(given: Given) -> None:
+    """A page that is MOVING is helped on; whoever wants it exported is to ask again until it is, and not longer."""
+    page, _ = _on_its_way(given, "export", PIECE)
+    came_to = given.one_of("the piece", ("left", "with the host", "with the guest", "altered"))
+    given.outcome(came_to)
+
+    def go_on(place: u64) -> Err | None:
+        given.require(term(place) == page.place, "the page's own move")
+        if came_to != "left":
+            page.word = page.word_of("private" if came_to == "with the guest" else "exported")
+        return {"left": Err.BUSY, "altered": Err.INTEGRITY}.get(came_to)
+
+    given.replace(moving.go_on, go_on)
+    result = page.run(private.export, page.index, page.ipa)
+    given.require(result is (Err.BUSY if came_to in ("left", "with the guest") else None), "until it is with the host")
 
 
 @about(moving.abandon)
