@@ -26,7 +26,7 @@ from delphyne.board import host, vmm
 MEBIBYTES = 16
 LIMIT = 1.05
 POOL_SIDE = "swiotlb=16384,force"
-"""32 MiB. Without a number, or with the usual one, a 6.12 gives a guest of this size 256 KiB, which its network fills, and then nothing works."""
+"""32 MiB. Without a number a 6.12 gave a guest of this size 256 KiB, which its network filled, and then nothing worked."""
 KINDS = {"r": "read from the disk", "w": "written to the disk", "n": "received from the network", "s": "sent to the network"}
 """What the guest types -> what it does."""
 PORT, SINK_PORT = 5000, 5001
