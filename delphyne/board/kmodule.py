@@ -55,7 +55,8 @@ def headers(version: str, *, folder: Path = CACHE / "headers") -> Path:
     if not (unpacked / "scripts" / "basic").is_dir():
         shutil.rmtree(partial)
         raise PackageError(f"linux-headers-{version} and linux-kbuild do not fit together: has Debian moved kbuild's programs?")
-    (unpacked / "Makefile").write_text(f"include {build.parent}/linux-headers-{base}-common/Makefile\n")
+    # The folder itself and not a link to it, which may be gone before the cache is.
+    (unpacked / "Makefile").write_text(f"include {build.parent.resolve()}/linux-headers-{base}-common/Makefile\n")
     try:
         partial.rename(made)
     except OSError:  # another process was faster

@@ -34,3 +34,28 @@ def test_only_debian_kernels_have_headers(tmp_path: Path) -> None:
     with pytest.raises(BoardError, match="Debian's arm64 kernels only") as refused:
         kmodule.kernel_version(str(kernel))
     assert "\n" not in str(refused.value)
+
+
+class Packages:
+    """In place of apt: one package, which is not looked at."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def download(self, *_: str) -> list[Path]:
+        return [Path("package.deb")]
+
+
+def test_headers_outlive_a_link_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another tree may share the cache by a link, and be gone when the next one uses what was unpacked."""
+    version, cache, link = "6.1.0-56-arm64", tmp_path / "cache", tmp_path / "link"
+    cache.mkdir()
+    link.symlink_to(cache)
+    monkeypatch.setattr(kmodule, "AptRoot", Packages)
+    monkeypatch.setattr(kmodule, "_output", lambda *_: "amd64")
+    monkeypatch.setattr(kmodule, "unpack", lambda _, at: (at / f"usr/src/linux-headers-{version}/scripts/basic").mkdir(parents=True, exist_ok=True))
+    build = kmodule.headers(version, folder=link / "headers")
+    link.unlink()
+    made = cache / "headers" / version / "usr" / "src"
+    assert build.name == f"linux-headers-{version}"
+    assert (made / build.name / "Makefile").read_text() == f"include {made.resolve()}/linux-headers-6.1.0-56-common/Makefile\n"
