@@ -28,6 +28,8 @@ from calling_guest import (
 )
 from private_world import FIRST, HOST_AT, IPA, PAGE, WRITE
 
+from delphyne.bench import stays
+from delphyne.bench.protected import PAGE_LIMIT
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import abi, private
 from delphyne.el2.kvm.exit_codes import EXIT_TRAP, GUEST_GOES_ON
@@ -35,6 +37,7 @@ from delphyne.el2.memory import frames, host_map, pages, tables
 from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.sealing import entropy, generator
+from delphyne.el2.sealing import page as sealed
 from delphyne.lang import Pa, u64
 from delphyne.lang.machine import GuestFault
 
@@ -45,7 +48,7 @@ SHARE, UNSHARE, RELINQUISH = (int(number) for number in (abi.MEM_SHARE, abi.MEM_
 SHARE_RANGE, UNSHARE_RANGE = int(abi.SHARE_RANGE), int(abi.UNSHARE_RANGE)
 MAP, UNMAP = int(abi.MMIO_GUARD_MAP), int(abi.MMIO_GUARD_UNMAP)
 PRIVATE = page_of("private")
-ONE_STAY = 16
+ONE_STAY = 8
 """Pages that a call about many does in one stay at most."""
 
 NO_PAGES = {
@@ -205,6 +208,23 @@ def test_a_range_ends_at_the_first_page_that_is_refused(caller: Caller, function
     assert want != 0 or differences(before, picture(caller.world)) == []
     changed = [number for number in range(PAGES) if caller.fate(IPA + number * PAGE) != fates[number]]
     assert changed == list(range(start, start + want))
+
+
+def test_a_range_that_was_exported_is_imported_no_faster_than_one_stay_allows(caller: Caller) -> None:
+    """G6: the host touched each page and left its table as it was, so that all of them could come back in one call."""
+    first, count, world = 20, ONE_STAY + 4, caller.world
+    for number in range(first, first + count):
+        ipa, pa = IPA + number * PAGE, HOST_AT + number * PAGE
+        assert world.admit(FIRST, ipa, pa) is None
+        assert world.touch(pa) is not None
+        caller.host.lead(ipa, pa)
+    for left in (count, count - ONE_STAY):
+        with mock.patch.object(sealed, "begin_import", wraps=sealed.begin_import) as imported:
+            answered = caller.call(SHARE_RANGE, IPA + (first + count - left) * PAGE, left)
+        assert answered.x[:2] == (OK, min(left, ONE_STAY))
+        assert imported.call_count == min(left, ONE_STAY)
+        assert imported.call_count * PAGE_LIMIT <= stays.LIMIT
+        world.check()
 
 
 def test_64_gib_are_shared_piece_by_piece_until_tables_are_gone(caller: Caller) -> None:

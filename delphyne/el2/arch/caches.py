@@ -44,7 +44,7 @@ def zero_blocks(at: Va, end: Va, block: u64) -> None:
 
 def clear_page(page: Pa) -> None:
     """Zeroes a page of RAM, and leaves nothing of it in any data cache. What caches had of it before does not matter: each line is written whole, and
-    cleaned after that, which a processor does to one line in program order (Arm ARM B2.3.8)."""
+    cleaned after that, which a processor does to one line in program order (Arm ARM D7.5, ordering of data cache instructions)."""
     blocks = DCZID_EL0.read()
     line = u64(4) << u64(CTR_EL0.read().dmin_line)
     if not blocks.prohibited and u64(4) << u64(blocks.block) == line:

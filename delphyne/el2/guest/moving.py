@@ -34,7 +34,8 @@ from delphyne.el2.sealing.page import Terms
 from delphyne.lang import Array, Ipa, Pa, Va, cold, guarded, holds, owned, struct, u64
 
 PIECE: Final = u64(512)
-"""Bytes that one stay encrypts and measures, verifies, or decrypts. Four CPUs that all wait for the locks stay within the limit with it."""
+"""Bytes that one stay encrypts and measures, verifies, or decrypts: an eighth of the 457,000 instructions of a page. A CPU waits as long for each
+other one that does the same, so that four stay within the limit."""
 LIMIT: Final = u64(16)
 
 

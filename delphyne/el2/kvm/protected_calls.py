@@ -29,8 +29,9 @@ from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.lang import Ipa, apart, holds, load_le64, u8, u64, wrap_sub
 
-SHARES: Final = u64(16)
-"""Pages that one call shares or unshares at most; the guest calls again for the rest."""
+SHARES: Final = u64(8)
+"""Pages that one call shares or unshares at most; the guest calls again for the rest. Each may have to be imported first, by some 18,400
+instructions, since a page that the host only touched is exported and still in its table."""
 PSCI_LAST: Final = u64(0x1F)
 """PSCI's functions are numbered from 0 to this."""
 PSCI_32: Final = u64(0x8400_0000)
