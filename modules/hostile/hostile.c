@@ -78,7 +78,7 @@ typedef void operation(u64 address, u64 value);
 
 extern char hostile_vectors[];
 extern struct outcome hostile_attempt(operation *op, u64 address, u64 value);
-extern operation op_load, op_store, op_exec, op_pair, op_exclusive, op_zero, op_span, op_clean, op_probe, op_smc, op_hvc;
+extern operation op_load, op_store, op_exec, op_pair, op_exclusive, op_zero, op_span, op_probe, op_smc, op_hvc;
 extern operation op_read_hcr, op_write_hcr, op_read_vttbr, op_write_vttbr, op_write_vbar, op_flush, op_translate;
 extern char hostile_start[], hostile_start_end[];
 
@@ -117,7 +117,6 @@ asm(
 "op_exclusive:	hint #34; ldxr x2, [x0]; stxr w3, x1, [x0]; ret\n"
 "op_zero:	hint #34; dc zva, x0; dsb sy; ret\n"
 "op_span:	hint #34; ldr x2, [x0, #-4]; ret\n"
-"op_clean:	hint #34; dc civac, x0; dsb sy; ret\n"
 "op_probe:	hint #34; at s1e1r, x0; isb; ret\n"
 "op_read_hcr:	hint #34; mrs x2, hcr_el2; ret\n"
 "op_write_hcr:	hint #34; msr hcr_el2, xzr; isb; ret\n"
@@ -266,7 +265,6 @@ static const struct {
 } ways[] = {
 	{ "load", op_load }, { "store", op_store }, { "exec", op_exec }, { "pair", op_pair }, { "exclusive", op_exclusive },
 	{ "zero", op_zero }, { "span", op_span }, { "walk", op_load }, { "root", op_load }, { "probe", op_probe },
-	{ "clean", op_clean },
 };
 
 static struct outcome touch(unsigned int way, u64 page)

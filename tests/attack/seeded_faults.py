@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EL2 = "delphyne/el2"
 MOVES = "tests/system/test_protected_guest.py::test_the_host_moves_pages_that_it_cannot_read[6.1-6.1]"
 TOUCHES = "tests/attack/test_protected_attacks.py::test_the_hosts_kernel_touches_a_guests_pages_in_every_way"
-CLEANED = "tests/attack/test_protected_attacks.py::test_cleaning_the_caches_of_a_whole_guest_exports_nothing"
 CHANGED = "tests/attack/test_protected_attacks.py::test_an_image_that_was_changed_is_no_protected_guest"
 ENTRIES = "tests/attack/test_vcpu_attacks.py::test_what_the_host_changes_at_every_entry_is_not_taken"
 STRANGERS = "tests/attack/test_vcpu_attacks.py::test_a_vcpu_that_nobody_turned_on_does_not_run"
@@ -112,10 +111,6 @@ FAULTS = (
     Fault(
         "a segment's digest is not looked at", "kvm/protect.py",
         "engine.same(digest[:], manifest.segment_digest(guard.manifest[:], guard.segment))", "engine.same(digest[:], digest[:])", CHANGED,
-    ),
-    Fault(
-        "the host's cleaning of a cache exports a page", "entry/host.py",
-        "    if maintenance and touch.is_guests(Pa(ipa)):\n        skip(frame)\n        return True\n", "", CLEANED,
     ),
     Fault(
         "frames come back as they are", "guest/private.py",

@@ -1,39 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a hostile host tries against a protected guest: its kernel by a module (modules/hostile), root by /proc, its QEMU by the debugger's stub and
-by an image that was changed. Catalogue lines H14, H15, H18, H24, H29, H34 and G4, as far as they are named here.
+by an image that was changed. Catalogue lines H14, H15, H18, H24, H29 and G4, as far as they are named here.
 
 What the host must not see is looked for by comparing with the guest's kernel, whose text lies in the guest's memory as it does in its file.
 """
 
 from __future__ import annotations
 
-import mmap
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from gdb_remote import PC
 from guest_session import HostSession, RunningGuest, machine, session
 
 from delphyne.board import kmodule, vmm
-from delphyne.board.el2_statics import Memory
 from delphyne.board.host import Host
 from delphyne.board.kernels import kernel_file
 from delphyne.board.protected_image import ALIGNMENT, SEGMENT
 from delphyne.board.qemu import VIRT_IMAGE_BASE
 from delphyne.board.vmm import Guest
 from delphyne.compiler.back.image import Built
-from delphyne.el2.memory.frames import FrameEntry, State
-from delphyne.lang import u64
 
 pytestmark = pytest.mark.system
 
 PAGE = 4096
-RAM_AT = 0x4000_0000
 RAM_MIB = 128
 KERNEL_AT = VIRT_IMAGE_BASE + ALIGNMENT - 0x4000_0000
 """Where the guest's kernel lies in its RAM."""
@@ -46,12 +40,11 @@ assert SEGMENT.size == 56
 
 
 @contextmanager
-def attacked(built: Built, kernel: str = "6.1", extra: tuple[str, ...] = ()) -> Iterator[tuple[HostSession, RunningGuest]]:
-    """A host with the hostile module loaded, and a protected guest that has reached its login. `extra` is for the host's machine."""
+def attacked(built: Built, kernel: str = "6.1") -> Iterator[tuple[HostSession, RunningGuest]]:
+    """A host with the hostile module loaded, and a protected guest that has reached its login."""
     shape = Guest(kernel, RAM_MIB, 1, arguments="quiet", protected=True)
     files = (("hostile.ko", kmodule.build("hostile", kernel).read_bytes()),)
-    board = replace(machine(), extra=extra)
-    with session(Host(kernel=kernel, machine=board, files=files), built.image, kernels=(kernel,), protected=(shape,)) as host:
+    with session(Host(kernel=kernel, machine=machine(), files=files), built.image, kernels=(kernel,), protected=(shape,)) as host:
         host.run("insmod /hostile.ko")
         yield host, host.boot_guest(shape)
 
@@ -123,52 +116,6 @@ def test_the_hosts_kernel_touches_a_guests_pages_in_every_way(built: Built) -> N
         assert host.shell.trouble() == []
         again = host.boot_guest(replace(guest.guest, arguments="quiet"), 1)
         assert again.run("self-check 4 256 1", 240.0).endswith("0 bad")
-
-
-def private_frames(built: Built, memory: Path) -> tuple[int, dict[int, int]]:
-    """Of a machine that runs, with its RAM in a file: how many pages its first protected guest has exported so far, and the frames that guests have
-    to themselves, with their entries in EL2's frame table."""
-    with memory.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as ram:
-        el2 = Memory(built, ram, RAM_AT, ("ENTRIES", "LAYOUT", "GUARDS"))
-        layout = el2.statics["LAYOUT"]
-        (bank,) = layout["banks"][: layout["count"]]
-        words = el2.numbers(el2.statics["ENTRIES"]["data"], layout["frames"])
-    private = {number: word for number, word in enumerate(words) if FrameEntry.of(u64(word)).state is State.PRIVATE}
-    base = bank["base"]["raw"]
-    return int(el2.statics["GUARDS"]["slots"][0]["version"]), {base + number * PAGE: word for number, word in private.items()}
-
-
-def in_rows(frames: Iterable[int]) -> list[tuple[int, int]]:
-    """Frames as rows: the first one, and how many follow each other."""
-    rows: list[tuple[int, int]] = []
-    for frame in sorted(frames):
-        if rows and rows[-1][0] + rows[-1][1] * PAGE == frame:
-            rows[-1] = rows[-1][0], rows[-1][1] + 1
-        else:
-            rows.append((frame, 1))
-    return rows
-
-
-def test_cleaning_the_caches_of_a_whole_guest_exports_nothing(built: Built, tmp_path: Path) -> None:
-    """H34: the host's kernel cleans a line of each page that the guest has to itself, as a flush by set and way or a module's mistake would."""
-    memory = tmp_path / "ram"
-    size = machine().memory
-    backed = ("-object", f"memory-backend-file,id=ram,size={size}M,mem-path={memory},share=on", "-machine", "memory-backend=ram")
-    with attacked(built, extra=backed) as (host, guest):
-        exported, before = private_frames(built, memory)
-        assert len(before) > 4000
-        rows = in_rows(before)
-        for first in range(0, len(rows), 100):
-            words = " ".join(f"{frame:x}:{count:x}" for frame, count in rows[first : first + 100])
-            said = host.run(f"for row in {words}; do echo clean ${{row%:*}} ${{row#*:}} > /dev/hostile; done; cat /dev/hostile", 240.0)
-            found = re.findall(r"hostile: clean \w+ (\w+): aborts 0 other 0 done (\d+)", said)
-            assert [(int(count, 16), int(done)) for count, done in found] == [(count, count) for _, count in rows[first : first + 100]], said
-        again, after = private_frames(built, memory)
-        assert again == exported
-        assert {frame: after.get(frame) for frame in before} == before
-        assert guest.run("self-check 4 256 1", 240.0).endswith("0 bad")
-        assert guest.shell.trouble() == []
-        assert host.shell.trouble() == []
 
 
 def test_the_debugger_sees_and_sets_nothing(built: Built) -> None:

@@ -30,7 +30,7 @@ MEM_UNSHARE: Final = u64(0xC600_0004)
 RELINQUISH: Final = u64(0xC600_0009)
 SHARE_RANGE: Final = u64(0xC600_DE04)
 UNSHARE_RANGE: Final = u64(0xC600_DE05)
-ONE_STAY: Final = u64(16)
+ONE_STAY: Final = u64(8)
 """Pages that a call about many does at most."""
 
 _ABOUT_PAGES = (0xC600_0003, 0xC600_0004, 0xC600_0007, 0xC600_0008, 0xC600_0009)
@@ -42,7 +42,7 @@ _NO_PAGES = (
 )  # fmt: skip
 NO_PAGES: Final = constant(Array[u64, len(_NO_PAGES)].of(_NO_PAGES))
 """Unaligned, in no window, behind the end of each, beyond all addresses."""
-_COUNTS = (1, 16, 17, 1 << 20, 1 << 52, 1 << 63, (1 << 64) - 1)
+_COUNTS = (1, 8, 9, 1 << 20, 1 << 52, 1 << 63, (1 << 64) - 1)
 COUNTS: Final = constant(Array[u64, len(_COUNTS)].of(_COUNTS))
 _NO_CALLS = (0, 0x8600_0003, 0xC600_0001, 0xC600_000A, 0xC600_003F, 0xC600_DE07, 0xC600_DE0F, 0xC600_FFFF, 0x8400_0020, 0xC400_0020, 0xFFFF_FFFF)
 NO_CALLS: Final = constant(Array[u64, len(_NO_CALLS)].of(_NO_CALLS))
