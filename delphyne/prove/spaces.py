@@ -353,9 +353,10 @@ class Map:
             z3.If(leads, below.valid, valid), z3.If(leads, below.output, output), z3.If(leads, below.attributes, here.attributes)
         )
 
-    def requires_same(self, asked: Term, same: Any = None) -> None:
+    def requires_same(self, asked: Term, same: Any = None, or_gone: bool = False) -> None:
         """`asked` leads where it did. Along its way each word is the same as before (in the sense of `same`), or the way ends there, before and
-        after. The words that its way shares with the operation's own are known, the others are compared where the way gets there."""
+        after. The words that its way shares with the operation's own are known, the others are compared where the way gets there. `or_gone`: one of
+        those may be zero, too."""
         page, reached = self._start_page(asked), z3.BoolVal(True)
         for level in range(self.start, 4):
             at = current().normal(cell(page, slot_term(asked, level)))
@@ -365,7 +366,8 @@ class Map:
                 before, after = (self._walk(asked, page, level, now) for now in (False, True))
                 self.given.require(same(before, after) if same else before == after, "an address beside leads where it did")
                 return
-            self.given.require(z3.Implies(reached, old == new), "words beside the operation's own stay as they are")
+            stays = z3.Or(old == new, new == 0) if or_gone else old == new
+            self.given.require(z3.Implies(reached, stays), "words beside the operation's own stay as they are")
             known = self.page_in(old)
             if known is None and at in self.tree.answers:
                 return
@@ -484,7 +486,7 @@ class Map:
 
     def requires_order(self, address: Term) -> None:
         """Stores, barriers and TLB operations stand in the order that the Arm manual demands."""
-        stage2 = self.supply.name is PoolName.HOST
+        stage2 = self.supply.name is not PoolName.EL2
         table = z3.simplify(self.entry(z3.ZeroExt(32, self.root)))
         vttbr = z3.Concat(term(self.space.vmid), z3.Extract(47, 12, table), z3.BitVecVal(0, 12))
         apart = [current().normal(page) for page in (*self.supply.taken, *(gone for _, gone in self.cuts()))]
