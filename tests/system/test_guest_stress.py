@@ -36,6 +36,11 @@ slot of KVM's vectors once more (arch/arm64/kernel/proton-pack.c, spectre_v3a_en
 a wild address."""
 
 
+def _limit(times: int) -> float:
+    """Seconds that what is done `times` times may take."""
+    return 300.0 + 20.0 * times
+
+
 def _counter(host: HostSession, name: str) -> int:
     """A counter of /proc/vmstat."""
     return int(host.run(f"sed -n 's/^{name} //p' /proc/vmstat"))
@@ -46,7 +51,8 @@ def _reclaim(host: HostSession, guest: RunningGuest, times: int) -> None:
     before = _counter(host, "pswpout")
     for _ in range(times):
         host.shell.run(f"echo 64M > {GROUP}/memory.reclaim", 120.0, check=False)  # an error says that less was reclaimed
-    assert _counter(host, "pswpout") - before > times * 1000, "hardly a page went to swap"
+    # What the guest has not touched since stays out, and is not written again.
+    assert _counter(host, "pswpout") - before > min(times, 10) * 1000, "hardly a page went to swap"
     assert guest.qmp("query-status")["status"] == "running"
 
 
@@ -67,7 +73,7 @@ def same_page_merging(host: HostSession, guest: RunningGuest, times: int) -> Non
     place = "/sys/kernel/mm/ksm"
     start = int(host.run(f"cat {place}/full_scans"))
     host.run(f"echo 5000 > {place}/pages_to_scan; echo 1 > {place}/sleep_millisecs; echo 1 > {place}/run")
-    host.run(f"while [ $(cat {place}/full_scans) -lt {start + times + 1} ]; do usleep 200000; done", 300.0)
+    host.run(f"while [ $(cat {place}/full_scans) -lt {start + times + 1} ]; do usleep 200000; done", _limit(times))
     shared = int(host.run(f"cat {place}/pages_sharing"))
     host.run(f"echo 2 > {place}/run", 120.0)
     assert shared > 100, shared
@@ -75,7 +81,7 @@ def same_page_merging(host: HostSession, guest: RunningGuest, times: int) -> Non
 
 def compaction(host: HostSession, guest: RunningGuest, times: int) -> None:
     before = _counter(host, "compact_migrate_scanned")
-    host.run(f"i=0; while [ $i -lt {4 * times} ]; do echo 1 > /proc/sys/vm/compact_memory; i=$((i + 1)); done", 300.0)
+    host.run(f"i=0; while [ $i -lt {4 * times} ]; do echo 1 > /proc/sys/vm/compact_memory; i=$((i + 1)); done", _limit(times))
     assert _counter(host, "compact_migrate_scanned") > before
 
 
@@ -106,7 +112,7 @@ def dirty_log(host: HostSession, guest: RunningGuest, times: int) -> None:
 
 def host_cpus(host: HostSession, guest: RunningGuest, times: int) -> None:
     cpu = "/sys/devices/system/cpu/cpu1/online"
-    host.run(f"i=0; while [ $i -lt {times} ]; do echo 0 > {cpu} && echo 1 > {cpu} || exit 1; i=$((i + 1)); done", 240.0)
+    host.run(f"i=0; while [ $i -lt {times} ]; do echo 0 > {cpu} && echo 1 > {cpu} || exit 1; i=$((i + 1)); done", _limit(times))
     assert host.run("nproc") == "2"
 
 
@@ -115,7 +121,7 @@ def huge_pages(host: HostSession, guest: RunningGuest, times: int) -> None:
     place = "/sys/kernel/mm/transparent_hugepage/khugepaged"
     start = int(host.run(f"cat {place}/full_scans"))
     host.run(f"echo 0 > {place}/scan_sleep_millisecs; echo 0 > {place}/alloc_sleep_millisecs; echo 8192 > {place}/pages_to_scan")
-    host.run(f"while [ $(cat {place}/full_scans) -lt {start + times} ]; do usleep 200000; done", 300.0)
+    host.run(f"while [ $(cat {place}/full_scans) -lt {start + times} ]; do usleep 200000; done", _limit(times))
     host.run(f"echo 10000 > {place}/scan_sleep_millisecs; echo 60000 > {place}/alloc_sleep_millisecs; echo 4096 > {place}/pages_to_scan")
 
 
@@ -134,7 +140,7 @@ DISTURBANCES: tuple[Callable[[HostSession, RunningGuest, int], None], ...] = (
 def _guest_cpus(guest: RunningGuest, times: int) -> None:
     """The guest's own hotplug, by PSCI that KVM serves."""
     cpu = "/sys/devices/system/cpu/cpu1/online"
-    guest.run(f"i=0; while [ $i -lt {times} ]; do echo 0 > {cpu} && echo 1 > {cpu} || exit 1; i=$((i + 1)); done", 240.0)
+    guest.run(f"i=0; while [ $i -lt {times} ]; do echo 0 > {cpu} && echo 1 > {cpu} || exit 1; i=$((i + 1)); done", _limit(times))
     assert guest.run("nproc") == "2"
 
 
@@ -153,7 +159,7 @@ def _stress(image: Path, tmp_path: Path, way: str, kernel: str, times: int) -> N
             work = guest.shell.start(f"self-check 8 256 {times}")
             disturb(host, guest, times)
             disturbed = time.monotonic()
-            said = guest.shell.finish(work, 600.0, check=False)
+            said = guest.shell.finish(work, 2 * _limit(times), check=False)
             print(f"{disturb.__name__}: {disturbed - begun:.0f} s, the check ended {time.monotonic() - disturbed:.0f} s later")
             assert said.endswith(" 0 bad"), f"{disturb.__name__}: {said}"
         _guest_cpus(guest, times)
