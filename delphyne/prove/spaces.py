@@ -482,8 +482,8 @@ class Map:
         not_empty = z3.Or([z3.And(z3.LShR(at, 9) == page, tree(at) != 0) for at in candidates])
         given.require(z3.Implies(z3.And(mine(page), z3.Not(self.is_root(page))), not_empty), "no table below the start tables is empty")
 
-    def requires_order(self, address: Term) -> None:
-        """Stores, barriers and TLB operations stand in the order that the Arm manual demands."""
+    def requires_order(self, address: Term, whole: bool = False) -> None:
+        """Stores, barriers and TLB operations stand in the order that the Arm manual demands; `whole`: for all addresses of the space."""
         stage2 = self.supply.name is PoolName.HOST
         table = z3.simplify(self.entry(z3.ZeroExt(32, self.root)))
         vttbr = z3.Concat(term(self.space.vmid), z3.Extract(47, 12, table), z3.BitVecVal(0, 12))
@@ -492,7 +492,8 @@ class Map:
         def detached(at: Term) -> bool:
             return any(current().normal(z3.LShR(at, 9)).eq(page) for page in apart)
 
-        Order("stage 2" if stage2 else "EL2", address, "VTTBR_EL2", vttbr, detached, self.given.require).check()
+        regime = ("all of stage 2" if whole else "stage 2") if stage2 else "EL2"
+        Order(regime, address, "VTTBR_EL2", vttbr, detached, self.given.require).check()
 
     def requires_unchanged(self) -> None:
         """With Err, nothing happened: no word was stored, nothing is reserved, taken or freed."""

@@ -20,7 +20,7 @@ from delphyne.el2.arch.pagetable import PAGE_SIZE, SLOTS
 from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2, physical_bits, physical_size
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.guest import registers
-from delphyne.el2.memory import blocks, frames, pages, stage1, tables
+from delphyne.el2.memory import blocks, frames, host_map, pages, stage1, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.el2.sealing import records
@@ -72,7 +72,7 @@ def table_pages() -> u64:
 
 def table_bytes() -> u64:
     """How much memory translation tables and their bookkeeping take, in whole pages."""
-    return table_pages() * PAGE_SIZE + page_up(table_pages() * pages.BOOKKEEPING_BYTES)
+    return table_pages() * PAGE_SIZE + page_up(table_pages() * (pages.BOOKKEEPING_BYTES + host_map.OUT_BYTES))
 
 
 def own_bytes() -> u64:
@@ -186,9 +186,11 @@ def admit_host(machine: Machine) -> None | Err:
 @boot
 def take_tables(base: Pa) -> None | Err:
     """Makes `table_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
-    attached = pages.attach(base, base + table_pages() * PAGE_SIZE, table_pages())
+    bookkeeping = base + table_pages() * PAGE_SIZE
+    attached = pages.attach(base, bookkeeping, table_pages())
     if isinstance(attached, Err):
         return attached
+    host_map.attach(bookkeeping + table_pages() * pages.BOOKKEEPING_BYTES, table_pages())
     starts = pages.assign(PoolName.STARTS, START_PAGES, START_UNITS)
     if isinstance(starts, Err):
         return starts
