@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch.caches import zero_page
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import (
     ADDRESS_LIMIT,
@@ -248,8 +249,7 @@ def merge(space: Space, address: u64, found: Walk) -> None:
     _clear(above.table, above.slot)
     flush.stage2_all(vttbr_of(space))
     _publish(space, above.table, above.slot, block)
-    for slot in u64.range(SLOTS):
-        _clear(found.table, slot)
+    zero_page(pages.address_of_page(found.table))
     freed = pages.free(space.pool, found.table)
     assert not isinstance(freed, Err), "a table that was not in use"
 

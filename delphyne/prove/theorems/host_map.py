@@ -18,7 +18,7 @@ from delphyne.el2.memory import host_map, stage2, tables
 from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.tables import Space, Walk
-from delphyne.lang import Pa, u32, u64
+from delphyne.lang import Pa, owned, u32, u64
 from delphyne.prove.memory import Cells, Words, cell, clearing
 from delphyne.prove.path import Infeasible, Term
 from delphyne.prove.spaces import Map, Translation, attributes_of
@@ -168,7 +168,7 @@ def attach(given: Given) -> None:
     made = Words(cells)
     lent, cleared = clearing(term(at), term(count) * 4)
     given.replace(host_map.OUT, made)
-    given.replace(host_map.owned, lent)
+    given.replace(owned, lent)
     host_map.attach(Pa(at), count)
     given.require(cleared == [True], "cleared once")
     given.require(z3.And(term(made.address) == term(at), term(made.length) == term(count)), "where it was said, as many as there are pages")

@@ -12,19 +12,20 @@ from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
+from delphyne.el2.arch import caches
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import SLOTS, Descriptor
 from delphyne.el2.memory import pages, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.tables import Space
-from delphyne.lang import u64
+from delphyne.lang import Pa, u64
 from delphyne.prove.loops import Rule
 from delphyne.prove.memory import Cells, Looked, Tables, Write, cell, filling
 from delphyne.prove.path import Formula, Infeasible, Term
 from delphyne.prove.spaces import LEAF, Map, Translation, attributes_of, slot_term
 from delphyne.prove.symbolic import constant, integer, term
 from delphyne.prove.theorem import Given, theorem
-from delphyne.prove.trace import PERMISSIONS
+from delphyne.prove.trace import PERMISSIONS, Called, events
 
 POOLS = ("pages.reserve", "pages.unreserve", "pages.take_reserved", "pages.free", "pages.addresses")
 LOCKED = "the lock of the space is held: nobody else changes its tables meanwhile"
@@ -201,7 +202,7 @@ def split(given: Given) -> None:
         tree.requires_same(asked)
 
 
-@about(tables.merge, assumes=(*POOLS, "stages.flush_all", "tables.vttbr_of"))
+@about(tables.merge, assumes=(*POOLS, "stages.flush_all", "tables.vttbr_of"), trusts=(LOCKED, "caches.zero_page zeroes the page, and nothing else"))
 def merge(given: Given) -> None:
     """A table whose slots lead to one page after another becomes a block: every address leads where it did with the attributes it had, all that any
     processor remembers of the VMID is forgotten in between, and the table is free."""
@@ -219,10 +220,16 @@ def merge(given: Given) -> None:
         return z3.And(tree.tree.kind(at) == LEAF, tree.tree.frame(at) == page, tree.tree.bits(at) == bits)
 
     given.assume(in_its_place(cell(table, term(found.slot))), in_its_place(first))
-    given.rule(tables.merge, filling([tree.tree], lambda words, here: Write(
-        lambda at: z3.And(given.path.normal(z3.LShR(at, 9)) == table, z3.ULT(z3.ZeroExt(55, z3.Extract(8, 0, at)), here)),
-        lambda at: z3.BitVecVal(0, 64),
-    )))
+
+    def zero(pa: Pa) -> None:
+        """In place of `caches.zero_page`: no word of the page is anything but zero. No processor walks it by then."""
+        given.require(term(pages.page_of_address(pa)) == table, "the table that is gone, and no other page")
+        happened = [event.name for event in events() if isinstance(event, Called)]
+        forgotten = "tlbi vmalls12e1is" in happened and "dsb ish" in happened[happened.index("tlbi vmalls12e1is") :]
+        given.require(forgotten, "no processor walks what is zeroed")
+        tree.tree.writes.append(Write(lambda at: given.path.normal(z3.LShR(at, 9)) == table, lambda at: z3.BitVecVal(0, 64)))
+
+    given.replace(caches.zero_page, zero)
     tables.merge(tree.space, address, found)
     given.require(len(tree.supply.freed) == 1 and not tree.supply.taken, "a table more is free")
     given.require(tree.supply.freed[0] == table, "which is the one")
