@@ -353,10 +353,9 @@ class Map:
             z3.If(leads, below.valid, valid), z3.If(leads, below.output, output), z3.If(leads, below.attributes, here.attributes)
         )
 
-    def requires_same(self, asked: Term, same: Any = None, or_gone: bool = False) -> None:
+    def requires_same(self, asked: Term, same: Any = None) -> None:
         """`asked` leads where it did. Along its way each word is the same as before (in the sense of `same`), or the way ends there, before and
-        after. The words that its way shares with the operation's own are known, the others are compared where the way gets there. `or_gone`: one of
-        those may be zero, too."""
+        after. The words that its way shares with the operation's own are known, the others are compared where the way gets there."""
         page, reached = self._start_page(asked), z3.BoolVal(True)
         for level in range(self.start, 4):
             at = current().normal(cell(page, slot_term(asked, level)))
@@ -366,8 +365,7 @@ class Map:
                 before, after = (self._walk(asked, page, level, now) for now in (False, True))
                 self.given.require(same(before, after) if same else before == after, "an address beside leads where it did")
                 return
-            stays = z3.Or(old == new, new == 0) if or_gone else old == new
-            self.given.require(z3.Implies(reached, stays), "words beside the operation's own stay as they are")
+            self.given.require(z3.Implies(reached, old == new), "words beside the operation's own stay as they are")
             known = self.page_in(old)
             if known is None and at in self.tree.answers:
                 return
@@ -484,8 +482,8 @@ class Map:
         not_empty = z3.Or([z3.And(z3.LShR(at, 9) == page, tree(at) != 0) for at in candidates])
         given.require(z3.Implies(z3.And(mine(page), z3.Not(self.is_root(page))), not_empty), "no table below the start tables is empty")
 
-    def requires_order(self, address: Term) -> None:
-        """Stores, barriers and TLB operations stand in the order that the Arm manual demands."""
+    def requires_order(self, address: Term, whole: bool = False) -> None:
+        """Stores, barriers and TLB operations stand in the order that the Arm manual demands; `whole`: for all addresses of the space."""
         stage2 = self.supply.name is not PoolName.EL2
         table = z3.simplify(self.entry(z3.ZeroExt(32, self.root)))
         vttbr = z3.Concat(term(self.space.vmid), z3.Extract(47, 12, table), z3.BitVecVal(0, 12))
@@ -494,7 +492,8 @@ class Map:
         def detached(at: Term) -> bool:
             return any(current().normal(z3.LShR(at, 9)).eq(page) for page in apart)
 
-        Order("stage 2" if stage2 else "EL2", address, "VTTBR_EL2", vttbr, detached, self.given.require).check()
+        regime = ("all of stage 2" if whole else "stage 2") if stage2 else "EL2"
+        Order(regime, address, "VTTBR_EL2", vttbr, detached, self.given.require).check()
 
     def requires_unchanged(self) -> None:
         """With Err, nothing happened: no word was stored, nothing is reserved, taken or freed."""

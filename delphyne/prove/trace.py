@@ -65,7 +65,7 @@ def retired(store: Stored) -> Formula:
     return z3.And(is_valid(store.old), store.old != store.new)
 
 
-TLBI = {"stage 2": ("tlbi ipas2e1is", "tlbi vmalle1is"), "EL2": ("tlbi vae2is",)}
+TLBI = {"stage 2": ("tlbi ipas2e1is", "tlbi vmalle1is"), "all of stage 2": ("tlbi vmalls12e1is",), "EL2": ("tlbi vae2is",)}
 PERMISSIONS = 0x07E8_0000_0000_04C0
 """S2AP, AF, DBM, XN of a stage-2 leaf: what may change in a live descriptor without break-before-make (Arm ARM D8.17.1); and bits 58:55, which are
 software's and which no processor looks at (D8.3.2)."""
@@ -135,6 +135,6 @@ class Order:
                     self.require(not unsynchronised, "an ISB stands between the change of VMID and the TLBI")
                     if event.argument is not None:
                         self.require(z3.LShR(event.argument, 12) == z3.LShR(self.address, 12), "the TLBI is for the address")
-                    if self.regime == "stage 2":
+                    if self.regime != "EL2":
                         self.require(self._register(number) == self.wanted, "the TLBI is for this VMID")
         self.require(not steps, f"a retired translation is forgotten when the operation ends (missing: {', '.join(steps)})")

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from delphyne.bench.boot import own_memory
 from delphyne.board import host, kmodule, qemu
 from delphyne.compiler.back.image import Built
-from delphyne.el2.entry import own_map
+from delphyne.el2.arch.cpu import SLOT_BYTES
 
 RAM_AT = 0x4000_0000
 RAM_MIB = 512
+CPUS = 2
 PAGE = 4096
 MARK_AT = 0x100
 """Where in a page the module stores, and what: mark() of its source."""
@@ -53,19 +55,17 @@ class Layout:
 
 def layout(built: Built) -> Layout:
     """From the linked file, and from what EL2 says on a short boot of the same machine. `Seen.check` holds it against the boot under attack."""
-    line = host.command(host.Host(machine=machine("cortex-a57", 2)), built.image)
+    line = host.command(host.Host(machine=machine("cortex-a57", CPUS)), built.image)
     console = qemu.run_command(line, timeout=60.0, until="the host begins").console
     tables_at = re.search(r"tables at (0x[0-9a-f]+)", console)
-    frames = re.search(r"frame table in use: (\d+) KiB", console)
     assert tables_at is not None, console
-    assert frames is not None, console
     base = int(tables_at[1], 16)
-    end = base + int(own_map.table_bytes()) + int(frames[1]) * 1024
+    end = base + own_memory(built.image, RAM_MIB << 20, CPUS).tables
     assert end <= RAM_AT + (RAM_MIB << 20), console
     with built.elf.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")
-        symbols = {name: table.get_symbol_by_name(name)[0]["st_value"] for name in ("__image_end", "__rodata_end")}
-    image_end = (qemu.VIRT_IMAGE_BASE + symbols["__image_end"] + PAGE - 1) // PAGE * PAGE
+        symbols = {name: table.get_symbol_by_name(name)[0]["st_value"] for name in ("__stacks_start", "__rodata_end")}
+    image_end = qemu.VIRT_IMAGE_BASE + symbols["__stacks_start"] + CPUS * int(SLOT_BYTES)
     return Layout(range(qemu.VIRT_IMAGE_BASE, image_end), range(base, end), symbols["__rodata_end"])
 
 

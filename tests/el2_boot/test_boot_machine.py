@@ -164,7 +164,7 @@ def test_the_image_is_a_hole_and_the_tree_too() -> None:
     machine, holes = good(board(), [(0x4900_0010, 0x20)]), own_map.Holes()
     assert own_map.find_holes(machine, fdt.Region(Pa(u64(0x4800_0008)), u64(0x1234)), holes) is None
     found = [(int(holes.regions[i].base.raw), int(holes.regions[i].size)) for i in range(int(holes.count))]
-    size = int(image.image_end() - image.image_start())
+    size = int(own_map.own_image_end(machine) - image.image_start())
     assert found == [(0x4020_0000, size), (0x4800_0000, 0x2000), (0x4900_0000, 0x1000)]
 
 

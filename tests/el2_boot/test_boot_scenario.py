@@ -186,7 +186,7 @@ def test_el2s_own_map_gives_each_page_its_rights_and_no_more(booted: tuple[Machi
         used = slot < 2
         guards = [base, base + int(cpu.STACK_OFFSET) - 0x1000]
         for page in range(base, base + int(cpu.SLOT_BYTES), 0x1000):
-            assert rights(machine, page) == ("rw" if used and page not in guards else ""), hex(page)
+            assert rights(machine, page) == ("" if used and page in guards else "rw"), "a stack, or RAM where there is no such CPU"
         assert int(CPUS.of(slot).stack_top) == (base + int(cpu.SLOT_BYTES) if used else 0)
     assert rights(machine, BLOB_AT) == "rw", "its seed is wiped"
     assert rights(machine, UART_AT & ~0xFFF) == "rw"
@@ -303,7 +303,7 @@ def test_every_frame_has_an_owner(booted: tuple[Machine, SerialPort, Firmware]) 
     reserved = 0x4300_0000, 0x4300_1000
     boot(machine, write(board(cells64(RAM, RAM_BYTES)), [(reserved[0], 0x1000)]))
     own = int(pages.REGION.base.raw), int(pages.REGION.base.raw) + int(own_map.own_bytes())
-    image_range = int(image.image_start().raw), int(image.image_end().raw)
+    image_range = int(image.image_start().raw), int(own_map.own_image_end(MACHINE).raw)
     for number in range(RAM_BYTES >> 12):
         address = RAM + (number << 12)
         entry = frames.entry_of(Pa(u64(address)))

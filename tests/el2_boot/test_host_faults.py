@@ -71,7 +71,8 @@ def test_a_host_begins_at_its_kernel_with_its_own_tree(booted: Booted) -> None:
 def test_all_ram_but_el2s_is_mapped_before_the_first_instruction(booted: Booted) -> None:
     machine, _, _ = booted
     start(machine)
-    own = [(int(image.image_start().raw), int(image.image_end().raw)), (int(pages.REGION.base.raw), int(pages.REGION.base.raw + own_map.own_bytes()))]
+    image_end = int(own_map.own_image_end(MACHINE).raw)
+    own = [(int(image.image_start().raw), image_end), (int(pages.REGION.base.raw), int(pages.REGION.base.raw + own_map.own_bytes()))]
     for at in range(RAM, RAM + RAM_BYTES, 0x1_0000):
         inside = any(first <= at < last for first, last in own)
         for access in (Access.READ, Access.WRITE, Access.EXECUTE):

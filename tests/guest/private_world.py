@@ -31,6 +31,7 @@ from delphyne.lang.machine import Access, GuestFault, Machine
 
 PAGE = 4096
 RAM, RAM_SIZE = 0x4000_0000, 0x0180_0000
+TABLE_PAGES = 16 + 6 + 48
 PAGES_AT, BOOKKEEPING_AT, FRAMES_AT, RECORDS_AT = RAM, RAM + 0x40_0000, RAM + 0x50_0000, RAM + 0x60_0000
 HOST_AT = RAM + 0x80_0000
 LOOKED_AT = 48
@@ -371,7 +372,8 @@ def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool 
 
     with Machine(RAM, RAM_SIZE, cpus, registers={"ID_AA64MMFR0_EL1": 5}) as machine:
         forget_statics()
-        assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(16 + 6 + 48)) is None
+        assert pages.attach(Pa(u64(PAGES_AT)), Pa(u64(BOOKKEEPING_AT)), u64(TABLE_PAGES)) is None
+        host_map.attach(Pa(u64(BOOKKEEPING_AT)) + TABLE_PAGES * int(pages.BOOKKEEPING_BYTES), u64(TABLE_PAGES))
         try:
             with (
                 mock.patch.object(steps, "take", taken),
@@ -387,6 +389,7 @@ def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool 
                     yield World(machine, count, quick)
         finally:
             forget_statics()
+        host_map.OUT.detach()
         blocks.HOSTS.detach()
         blocks.LEAVES.detach()
         records.RECORDS.detach()

@@ -171,7 +171,7 @@ def _write_tree(raw: View[u8], tree: fdt.Tree, room: u64) -> None | Err:
     host.arguments.copy_from(wanted.arguments)
     host.arguments_length = wanted.arguments_length
     host.initrd = wanted.ramdisk
-    host.holes[0] = fdt.Region(image.image_start(), own_map.page_up(image.image_end() - image.image_start()))
+    host.holes[0] = fdt.Region(image.image_start(), own_map.own_image_end(MACHINE) - image.image_start())
     host.holes[1] = fdt.Region(pages.REGION.base, own_map.own_bytes())
     host.hole_count = u64(2)
     with owned(HOST.tree_at, room) as out:

@@ -20,18 +20,29 @@ from delphyne.el2.arch.pagetable import PAGE_SIZE, SLOTS
 from delphyne.el2.arch.translation import SCTLR_EL2_RES1, Sctlr, Tcr2, physical_bits, physical_size
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.guest import registers
-from delphyne.el2.memory import blocks, frames, pages, stage1, tables
+from delphyne.el2.memory import blocks, frames, host_map, pages, stage1, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.el2.sealing import records
-from delphyne.lang import Array, Lock, Pa, Va, boot, guarded, holds, struct, u8, u64
+from delphyne.lang import Array, Lock, Pa, Va, boot, frozen, guarded, holds, struct, u8, u64
 
+OWN_PERCENT: Final = u64(1)
+"""What EL2 takes of RAM at most, where that leaves room for LEAST_PRIVATE."""
+MOST_PRIVATE: Final = u64(2)
+"""At most half of RAM can be private pages at a time,"""
+LEAST_PRIVATE: Final = u64(4)
+"""and at least a quarter: on a machine so small that this is more than EL2 is to take, EL2 takes more."""
 SPARE_GUEST_PAGES: Final = u64(32)
 """Pages for guests' tables above those that map half of RAM by pages: the levels above, and tables that are not full."""
 TABLES_ALIGNMENT: Final = u64(65536)
-EL2_PAGES: Final = u64(128)
-HOST_PAGES: Final = u64(64)
-"""Pages for the host's tables beside those for single pages of RAM."""
+EL2_PAGES: Final = u64(32)
+"""Pages for EL2's own map beside those that RAM takes: the image's parts, the device tree, the console, and what splits RAM around them."""
+HOST_PAGES: Final = u64(32)
+"""Pages for the host's tables beside those that RAM takes: around what is EL2's, and devices."""
+BANK_PAGES: Final = u64(5)
+"""Tables that a bank takes at most in a map of blocks: two levels at each of its ends, and one above."""
+HOLE_PAGES: Final = u64(4)
+"""The same of a reserved region: two levels at each end."""
 START_PAGES: Final = u64(16)
 START_UNITS: Final = u64(4)
 GUEST_START_UNITS: Final = u64(64)
@@ -50,34 +61,47 @@ class Holes:
     count: u64
 
 
+@struct
+class Plan:
+    """What EL2's memory is laid out for, once RAM is counted."""
+
+    el2_pages: u64
+    host_pages: u64
+    records: u64
+    """Pages that may be private at a time."""
+
+
+PLAN: Final = frozen(Plan())
+
+
 def guest_pages() -> u64:
     """Pages for guests' tables below their start tables: half of RAM by pages. Ordinary guests give way where there are none left."""
     return frames.LAYOUT.frames // SLOTS // 2 + SPARE_GUEST_PAGES
 
 
-def host_pages() -> u64:
-    """Pages for the host's tables below its start tables: so that in half of the blocks of RAM single pages can be protected guests'."""
-    return HOST_PAGES + frames.LAYOUT.frames // SLOTS // 2
-
-
 def record_count() -> u64:
-    """Pages of protected guests: so many frames may be private at a time. What EL2 takes in all is to stay below one part in a hundred of RAM."""
-    return frames.LAYOUT.frames // 4
+    """Pages of protected guests: so many frames may be private at a time."""
+    return PLAN.records
 
 
 def table_pages() -> u64:
     """Pages for all translation tables. After `count_frames`, as all below."""
-    return START_UNITS * START_PAGES + EL2_PAGES + host_pages() + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
+    return START_UNITS * START_PAGES + PLAN.el2_pages + PLAN.host_pages + GUEST_START_UNITS * GUEST_START_PAGES + guest_pages()
 
 
 def table_bytes() -> u64:
     """How much memory translation tables and their bookkeeping take, in whole pages."""
-    return table_pages() * PAGE_SIZE + page_up(table_pages() * pages.BOOKKEEPING_BYTES)
+    return table_pages() * PAGE_SIZE + page_up(table_pages() * (pages.BOOKKEEPING_BYTES + host_map.OUT_BYTES))
 
 
 def own_bytes() -> u64:
     """How much memory EL2 takes for translation tables, then the frame table, then for protected guests, in whole pages."""
     return table_bytes() + frames.table_size() + page_up(record_count() * records.RECORD_BYTES) + page_up(registers.memory_bytes())
+
+
+def own_image_end(machine: Machine) -> Pa:
+    """The end of what EL2 keeps of its image. The stacks of CPUs that this machine does not have lie behind it, and are RAM like any other."""
+    return image.image_stacks_start() + machine.cpu_count * SLOT_BYTES
 
 
 def page_up(size: u64) -> u64:
@@ -99,7 +123,7 @@ def add_hole(holes: Holes, start: u64, end: u64) -> None | Err:
 
 def find_holes(machine: Machine, blob: Region, holes: Holes) -> None | Err:
     """The image, the device tree's own memory `blob`, and every reserved region."""
-    added = add_hole(holes, image.image_start().raw, image.image_end().raw)
+    added = add_hole(holes, image.image_start().raw, own_image_end(machine).raw)
     if isinstance(added, Err):
         return added
     device_tree = add_hole(holes, blob.base.raw, blob.base.raw + blob.size)
@@ -143,12 +167,27 @@ def _hole_below(holes: Holes, start: u64, end: u64) -> u64:
 
 @boot
 def count_frames(machine: Machine) -> None | Err:
-    """Every bank of RAM into the frame table's layout. Errors of `frames.add_bank`."""
+    """Every bank of RAM into the frame table's layout, and what EL2's memory is laid out for. Errors of `frames.add_bank`."""
     for i in u64.range(machine.bank_count):
         added = frames.add_bank(machine.banks[i].base, machine.banks[i].size)
         if isinstance(added, Err):
             return added
+    plan(machine, own_image_end(machine) - image.image_start())
     return None
+
+
+@boot
+def plan(machine: Machine, image_bytes: u64) -> None:
+    """Tables by what RAM is made of: in half of its blocks of 2 MiB single pages can be protected guests'. Records for as many pages as EL2's share
+    of RAM has room for beside everything else, of which the image takes `image_bytes`; between a quarter of RAM and half."""
+    count = frames.LAYOUT.frames
+    PLAN.el2_pages = EL2_PAGES + machine.bank_count * BANK_PAGES + machine.reserved_count * HOLE_PAGES + count // SLOTS // SLOTS // SLOTS
+    PLAN.host_pages = HOST_PAGES + machine.bank_count * BANK_PAGES + count // SLOTS // SLOTS + count // SLOTS // 2
+    PLAN.records = u64(0)
+    others = own_bytes() + image_bytes
+    share = count * PAGE_SIZE * OWN_PERCENT // 100
+    room = ((share - min(others, share)) & ~(PAGE_SIZE - 1)) // records.RECORD_BYTES
+    PLAN.records = min(max(room, count // LEAST_PRIVATE), count // MOST_PRIVATE)
 
 
 @boot
@@ -185,22 +224,25 @@ def admit_host(machine: Machine) -> None | Err:
 
 @boot
 def take_tables(base: Pa) -> None | Err:
-    """Makes `table_bytes()` bytes at `base`, already in the first map, the memory of all translation tables."""
-    attached = pages.attach(base, base + table_pages() * PAGE_SIZE, table_pages())
+    """Makes `table_bytes()` bytes at `base`, already in the first map, the memory of all translation tables. Pools of the largest units come
+    first, so that no page is lost between them."""
+    bookkeeping = base + table_pages() * PAGE_SIZE
+    attached = pages.attach(base, bookkeeping, table_pages())
     if isinstance(attached, Err):
         return attached
+    host_map.attach(bookkeeping + table_pages() * pages.BOOKKEEPING_BYTES, table_pages())
     starts = pages.assign(PoolName.STARTS, START_PAGES, START_UNITS)
     if isinstance(starts, Err):
         return starts
-    own = pages.assign(PoolName.EL2, u64(1), EL2_PAGES)
-    if isinstance(own, Err):
-        return own
-    host = pages.assign(PoolName.HOST, u64(1), host_pages())
-    if isinstance(host, Err):
-        return host
     guest_starts = pages.assign(PoolName.GUEST_STARTS, GUEST_START_PAGES, GUEST_START_UNITS)
     if isinstance(guest_starts, Err):
         return guest_starts
+    own = pages.assign(PoolName.EL2, u64(1), PLAN.el2_pages)
+    if isinstance(own, Err):
+        return own
+    host = pages.assign(PoolName.HOST, u64(1), PLAN.host_pages)
+    if isinstance(host, Err):
+        return host
     return pages.assign(PoolName.GUESTS, u64(1), guest_pages())
 
 

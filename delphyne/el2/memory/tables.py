@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch.caches import zero_page
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import (
     ADDRESS_LIMIT,
@@ -234,6 +235,23 @@ def split(space: Space, address: u64, level: u64) -> Walk | Err:
     for _ in u64.range(level - found.level):
         _split_once(space, address)
     return walk(space, address)
+
+
+def merge(space: Space, address: u64, found: Walk) -> None:
+    """Replace the table of pages in which `walk` found the slot of `address` by one block that says the same, and free it. In a space of stage 2.
+
+    Each slot of that table is a leaf: the first leads to where a block can begin, each other one a page further, all with the same attributes.
+    Break-before-make: for a moment the whole block is unmapped, and whoever faults finds it again once the lock is free. Any of the 512 leaves may be
+    remembered, so that all of the VMID is forgotten and not one address.
+    """
+    above = walk_to(space, address, found.level - 1)
+    block = _load(found.table, u64(0)).replace(table=False)
+    _clear(above.table, above.slot)
+    flush.stage2_all(vttbr_of(space))
+    _publish(space, above.table, above.slot, block)
+    zero_page(pages.address_of_page(found.table))
+    freed = pages.free(space.pool, found.table)
+    assert not isinstance(freed, Err), "a table that was not in use"
 
 
 def change(space: Space, address: u64, found: Walk, changed: Descriptor) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
+from delphyne.el2.arch import caches
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import SLOTS, Descriptor
 from delphyne.el2.memory import pages, tables
+from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.tables import Space
-from delphyne.lang import u64
+from delphyne.lang import Pa, u64
 from delphyne.prove.loops import Rule
 from delphyne.prove.memory import Cells, Looked, Tables, Write, cell, filling
 from delphyne.prove.path import Formula, Infeasible, Term
-from delphyne.prove.spaces import Map, Translation, attributes_of
+from delphyne.prove.spaces import LEAF, Map, Translation, attributes_of, slot_term
 from delphyne.prove.symbolic import constant, integer, term
 from delphyne.prove.theorem import Given, theorem
-from delphyne.prove.trace import PERMISSIONS
+from delphyne.prove.trace import PERMISSIONS, Called, events
 
 POOLS = ("pages.reserve", "pages.unreserve", "pages.take_reserved", "pages.free", "pages.addresses")
 LOCKED = "the lock of the space is held: nobody else changes its tables meanwhile"
@@ -196,6 +198,50 @@ def split(given: Given) -> None:
     inside, asked = tree.beside(address, level - len(tree.supply.taken))
     if inside:
         given.require(tree.translation(asked, now=True) == tree.translation(asked, now=False), "the block's addresses lead where they did")
+    else:
+        tree.requires_same(asked)
+
+
+@about(tables.merge, assumes=(*POOLS, "stages.flush_all", "tables.vttbr_of"), trusts=(LOCKED, "caches.zero_page zeroes the page, and nothing else"))
+def merge(given: Given) -> None:
+    """A table whose slots lead to one page after another becomes a block: every address leads where it did with the attributes it had, all that any
+    processor remembers of the VMID is forgotten in between, and the table is free."""
+    tree = Map(given, (PoolName.HOST,))
+    address = tree.input("address")
+    found = tables.walk(tree.space, address)
+    if int(found.level) != 3:
+        raise Infeasible
+    table, first = term(found.table), cell(term(found.table), z3.BitVecVal(0, 64))
+    frame, bits = given.word("block", 27), given.word("attributes", 64)
+
+    def in_its_place(at: Term) -> Formula:
+        """What is known of every slot of the table: it leads to its page of the block."""
+        page = z3.Concat(frame, z3.Extract(8, 0, at))
+        return z3.And(tree.tree.kind(at) == LEAF, tree.tree.frame(at) == page, tree.tree.bits(at) == bits)
+
+    given.assume(in_its_place(cell(table, term(found.slot))), in_its_place(first))
+
+    def zero(pa: Pa) -> None:
+        """In place of `caches.zero_page`: no word of the page is anything but zero. No processor walks it by then."""
+        given.require(term(pages.page_of_address(pa)) == table, "the table that is gone, and no other page")
+        happened = [event.name for event in events() if isinstance(event, Called)]
+        forgotten = "tlbi vmalls12e1is" in happened and "dsb ish" in happened[happened.index("tlbi vmalls12e1is") :]
+        given.require(forgotten, "no processor walks what is zeroed")
+        tree.tree.writes.append(Write(lambda at: given.path.normal(z3.LShR(at, 9)) == table, lambda at: z3.BitVecVal(0, 64)))
+
+    given.replace(caches.zero_page, zero)
+    tables.merge(tree.space, address, found)
+    given.require(len(tree.supply.freed) == 1 and not tree.supply.taken, "a table more is free")
+    given.require(tree.supply.freed[0] == table, "which is the one")
+    tree.requires_order(term(address), whole=True)
+    if given.boolean("asked about words"):
+        tree.requires_sound()
+        return
+    inside, asked = tree.beside(address, 2)
+    if inside:
+        given.assume(in_its_place(cell(table, slot_term(asked, 3))))
+        given.require(tree.translation(asked, now=True) == tree.translation(asked, now=False), "the block's addresses lead where they did")
+        given.require(int(tables.walk(tree.space, integer(asked)).level) == 2, "by a block")
     else:
         tree.requires_same(asked)
 

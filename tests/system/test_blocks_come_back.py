@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's map while a protected guest lives and after its end, as EL2's memory has it: blocks that pages left are blocks again."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from guest_session import HostSession, RunningGuest, machine, session
+
+from delphyne.board.el2_statics import Memory
+from delphyne.board.host import Host
+from delphyne.board.vmm import Guest
+from delphyne.compiler.back.image import Built
+from delphyne.el2.memory.host_map import RAGGED
+from delphyne.el2.memory.pages import PoolName
+
+pytestmark = pytest.mark.system
+
+RAM_AT, RAM_MIB, GUEST_MIB = 0x4000_0000, 1536, 128
+WANTED = ("HOST_SPACE", "TABLES", "POOLS", "OUT")
+PAGE, SLOTS, LAST_LEVEL = 4096, 512, 3
+ADDRESS = 0x0000_FFFF_FFFF_F000
+SHAPE = Guest("6.1", GUEST_MIB, 1, arguments="quiet", protected=True)
+
+
+@dataclass(frozen=True)
+class HostMap:
+    """The host's map: tables of pages that were blocks, pages that are out of them, blocks of 2 MiB, and tables in use."""
+
+    split: int
+    out: int
+    blocks: int
+    tables: int
+
+
+def look(built: Built, ram: mmap.mmap) -> HostMap:
+    """From the machine's memory, while no guest's page is on its way. What is counted of each table is what is empty in it."""
+    memory = Memory(built, ram, RAM_AT, WANTED)
+    space, tables, out = (memory.statics[name] for name in ("HOST_SPACE", "TABLES", "OUT"))
+    split = gone = blocks = found = 0
+    level = space["start"]
+    below = [space["root"] + number for number in range(space["roots"])]
+    while below:
+        words = [word for page in below for word in memory.numbers(tables["data"] + page * PAGE, SLOTS)]
+        if level == LAST_LEVEL:
+            for number, page in enumerate(below):
+                counted, empty = memory.number(out["data"] + page * 4, 4), words[number * SLOTS : (number + 1) * SLOTS].count(0)
+                assert counted == empty > 0 or counted >= RAGGED, f"{counted} pages are out of a table with {empty} empty slots"
+                split += counted < RAGGED
+                gone += empty if counted < RAGGED else 0
+            break
+        blocks += sum(word & 3 == 1 for word in words) if level == LAST_LEVEL - 1 else 0
+        below = [((word & ADDRESS) - tables["data"]) // PAGE for word in words if word & 3 == 3]
+        found += len(below)
+        level += 1
+    assert found == memory.statics["POOLS"][PoolName.HOST.raw]["used"], "every table that is in use is reached"
+    return HostMap(split, gone, blocks, found)
+
+
+def goes_off(host: HostSession, guest: RunningGuest) -> None:
+    """By its own call; its QEMU stays, so that nobody but EL2 gives its memory back."""
+    guest.shell.start("poweroff -f")
+    for _ in range(600):
+        status = guest.qmp("query-status")
+        assert isinstance(status, dict)
+        if status["status"] == "shutdown":
+            return
+        host.run("usleep 100000")
+    raise AssertionError(f"the guest is {status}")
+
+
+def test_a_guests_end_leaves_the_host_no_table_of_pages(whole: Built, tmp_path: Path) -> None:
+    """Not one of the blocks that its pages were taken from stays split, and its tables are free."""
+    path = tmp_path / "ram"
+    backed = ("-object", f"memory-backend-file,id=ram,size={RAM_MIB}M,mem-path={path},share=on", "-machine", "memory-backend=ram")
+    host = Host(kernel="6.1", machine=replace(machine(memory=RAM_MIB), extra=backed))
+    with (
+        session(host, whole.image, kernels=("6.1",), protected=(SHAPE,)) as running,
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as ram,
+    ):
+        before = look(whole, ram)
+        assert before.split == before.out == 0
+        guest = running.start_guest(replace(SHAPE, extra=("-no-shutdown",)))
+        guest.boot()
+        during = look(whole, ram)
+        assert during.out * PAGE >= GUEST_MIB << 18, "a quarter of the guest's memory, at least, was touched"
+        assert during.split >= during.out // SLOTS
+        goes_off(running, guest)
+        after = look(whole, ram)
+        assert after.split == after.out == 0
+        assert after.tables - before.tables <= RAM_MIB // 1024 + 1, "tables of blocks alone: one for each GiB that was a block before"
+        guest.end()
+        assert running.shell.trouble() == []
+        print(before, during, after)
