@@ -7,7 +7,8 @@ taken out here, and comes back here. The table of pages in which it stood stays,
 Lock: HOST_LOCK (22), after `frames.LOCK` (10) and before GUESTS_LOCK (24); `pages.LOCK` is taken inside. A fault is answered under it by looking
 again, so that a CPU that faulted while another one split or filled the same block goes on.
 
-Invariants: what is mapped leads to itself; no frame of the frame table that is not the host's, or shared with it, is mapped.
+Invariants: what is mapped leads to itself; no frame of the frame table that is not the host's, or shared with it, is mapped; where LAST names a
+table, the walk of each of its addresses ends in it. So whoever takes a table of pages out of this map says `forget_table` first, under HOST_LOCK.
 """
 
 from __future__ import annotations
@@ -19,17 +20,31 @@ from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Memory
 from delphyne.el2.memory import stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
-from delphyne.lang import Ipa, Lock, Pa, guarded, holds, u16, u64
+from delphyne.lang import Ipa, Lock, Pa, apart, guarded, holds, struct, u16, u64
+
+BLOCK_SHIFT: Final = u64(21)
+"""Addresses that one table of pages serves."""
+
+
+@struct
+class Last:
+    """The table of pages in which `remove` was last: the addresses that it serves, shifted, plus one, or 0 for none; its page in `pages.TABLES`."""
+
+    block: u64
+    table: u64
+
 
 HOST_LOCK: Final = Lock("host map", rank=22)
 HOST_SPACE: Final = guarded(HOST_LOCK, tables.Space())
 HOST_VMID: Final = u16(0)
 EVERYTHING: Final = Rights(True, True, True)
+LAST: Final = guarded(HOST_LOCK, Last())
 
 
 @holds(HOST_LOCK)
 def create(bits: u64) -> None | Err:
     """An empty map of addresses of `bits` bits. Errors as `stage2.create`."""
+    forget_table()
     return stage2.create(HOST_SPACE, bits, PoolName.STARTS, PoolName.HOST, HOST_VMID)
 
 
@@ -52,11 +67,33 @@ def remove(pa: Pa) -> None | Err:
 
     Err.NOT_FOUND where it is not mapped, Err.NO_MEMORY where the block it stands in cannot be split: then nothing changed."""
     page = pa.raw & ~(PAGE_SIZE - 1)
+    if LAST.block != (page >> BLOCK_SHIFT) + 1:
+        known = _find_table(page)
+        if isinstance(known, Err):
+            return known
+    found = tables.in_last_table(LAST.table, page)
+    if not found.descriptor.valid:
+        return Err.NOT_FOUND
+    tables.empty_slot(HOST_SPACE, page, found)
+    return None
+
+
+@apart
+@holds(HOST_LOCK)
+def _find_table(page: u64) -> None | Err:
+    """LAST names the table of pages in which `page` stands, after a block was split where there was one. Errors as `remove`."""
     found = tables.split(HOST_SPACE, page, LAST_LEVEL)
     if isinstance(found, Err):
         return found
-    tables.empty_slot(HOST_SPACE, page, found)
+    LAST.block = (page >> BLOCK_SHIFT) + 1
+    LAST.table = found.table
     return None
+
+
+@holds(HOST_LOCK)
+def forget_table() -> None:
+    """No table of pages is remembered."""
+    LAST.block = u64(0)
 
 
 @holds(HOST_LOCK)
