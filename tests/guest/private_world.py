@@ -268,7 +268,9 @@ class World:
         promised += int(records.LEDGER.taken)
         assert int(records.LEDGER.promised) == promised
         assert sum(int(GUARDS.slots[number].private) for number in range(len(VMS))) == promised
-
+        if host_map.LAST.block != 0:
+            found = tables.walk(HOST_SPACE, (host_map.LAST.block - 1) << host_map.BLOCK_SHIFT)
+            assert (found.level, found.table) == (3, host_map.LAST.table), "the host's last table is another"
 
     @staticmethod
     def moves() -> list[moving.Move]:

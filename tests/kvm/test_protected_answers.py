@@ -17,9 +17,10 @@ from delphyne.el2.guest import processors, registers
 from delphyne.el2.guest.processors import PROCESSORS, Power
 from delphyne.el2.guest.registers import OWN, Expects, Refused
 from delphyne.el2.kvm import controls, places, protected_run, stage
+from delphyne.el2.kvm.exit_codes import EXIT_TRAP
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Pa, u8, u32, u64, wipe
+from delphyne.lang import Ipa, Pa, u8, u32, u64, wipe
 from delphyne.lang.locks import forget_held_locks
 from delphyne.lang.machine import switch
 
@@ -89,7 +90,20 @@ def unchanged() -> list[int]:
 
 @pytest.mark.parametrize("flags", [RAISED, RAISED | 6, DONE, 0, 0xFF])
 def test_after_an_interrupt_or_a_fault_the_host_gives_nothing(exits: Exits, flags: int) -> None:
+    """Nor is what it gives kept for an exit to come."""
     exits.take(flags)
+    assert (exits.general, exits.pc, exits.refused) == (unchanged(), PC, 0)
+    assert exits.seat.asked.iflags & controls.TO_ADJUST == 0
+
+
+def test_a_fault_shows_its_page_and_where_in_it_and_is_not_completed(exits: Exits) -> None:
+    """What the host finds after a fault in memory: syndrome, offset and page, by one writing; nothing that it gives is taken."""
+    syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(AbortIss(fsc=u8(7), wnr=True).raw))
+    code = stage.show_access(exits.seat, exits.places, syndrome, Expects.NOTHING, u64(0), u64(0x123), stage.page_register(Ipa(u64(0x8123_4000))))
+    shown = [int(asked_word(exits.seat.at, where)) for where in (exits.places.fault_esr, exits.places.fault_far, exits.places.fault_hpfar)]
+    assert shown == [int(syndrome.raw), 0x123, 0x8123_4000 >> 8]
+    assert (code, int(asked_word(exits.seat.own, registers.EXPECTS))) == (EXIT_TRAP, int(Expects.NOTHING.raw))
+    exits.take(DONE)
     assert (exits.general, exits.pc, exits.refused) == (unchanged(), PC, 0)
 
 

@@ -31,7 +31,7 @@ from delphyne.el2.memory.tables import Walk
 from delphyne.el2.sealing import engine, records
 from delphyne.el2.sealing import page as sealed
 from delphyne.el2.sealing.page import Terms
-from delphyne.lang import Array, Ipa, Pa, Va, cold, guarded, holds, owned, struct, u64
+from delphyne.lang import Array, Ipa, Pa, Va, apart, cold, guarded, holds, owned, struct, u64
 
 PIECE: Final = u64(512)
 """Bytes that one stay encrypts and measures, verifies, or decrypts: an eighth of the 457,000 instructions of a page. A CPU waits as long for each
@@ -83,6 +83,7 @@ def take_out(index: u64, ipa: Ipa, pa: Pa, found: Walk, terms: Terms) -> None | 
     return None
 
 
+@apart
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)

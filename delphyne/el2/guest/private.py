@@ -28,7 +28,7 @@ from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.memory.tables import Walk
 from delphyne.el2.sealing import records
 from delphyne.el2.sealing.page import Terms
-from delphyne.lang import Ipa, Pa, Va, holds, u64, unreachable
+from delphyne.lang import Ipa, Pa, Va, apart, holds, u64, unreachable
 
 
 @holds(GUESTS_LOCK)
@@ -81,6 +81,7 @@ def _admit_fresh(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None | Err:
     return None
 
 
+@apart
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)

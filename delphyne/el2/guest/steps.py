@@ -24,7 +24,7 @@ from delphyne.el2.memory.pages import TABLES
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.memory.tables import Space, Walk
 from delphyne.el2.sealing import records
-from delphyne.lang import Bits64, Domain, Enum8, Ipa, Order, Pa, Va, bits, count_trailing_zeros, dsb, holds, u8, u64
+from delphyne.lang import Bits64, Domain, Enum8, Ipa, Order, Pa, Va, apart, bits, count_trailing_zeros, dsb, holds, merged, u8, u64
 
 PRIVATE_MARK: Final = u8(8)
 SHARED_MARK: Final = u8(9)
@@ -130,8 +130,14 @@ def take_filled(index: u64, ipa: Ipa, pa: Pa) -> None | Err:
 def drop_ordinary(pa: Pa) -> None | Err:
     """No guest, ordinary or becoming protected, reaches the frame as one of the host's when this returns. Err.RANGE where one
     might and it is no RAM, Err.BUSY where more is to be done than the graveyard takes."""
-    if vms.VMS.ordinary == 0 and GUARDS.lent == 0:
-        return None
+    return None if vms.VMS.ordinary == 0 and GUARDS.lent == 0 else _drop_near(pa)
+
+
+@apart
+@holds(FRAMES_LOCK)
+@holds(GUESTS_LOCK)
+def _drop_near(pa: Pa) -> None | Err:
+    """The same, where there is an ordinary guest or a page lent to one that becomes protected."""
     entry = frames.index_of(pa)
     if entry is None:
         return Err.RANGE
@@ -167,6 +173,7 @@ def settle_zeroed(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None:
     _hand_over(index, ipa, pa, found, FULL, PRIVATE_MARK)
 
 
+@merged
 @holds(FRAMES_LOCK)
 @holds(GUESTS_LOCK)
 def _hand_over(index: u64, ipa: Ipa, pa: Pa, found: Walk, rights: Rights, mark: u8) -> None:

@@ -110,6 +110,15 @@ def read_page(table: Pa, index: u64, ipa: Ipa, wide: bool) -> Walked:
     return Walked(LAST_LEVEL, raw if _is_sound(raw, LAST_LEVEL, wide) else u64(0), at)
 
 
+@holds(GUESTS_LOCK)
+def is_vacant(table: Pa, index: u64, ipa: Ipa) -> bool:
+    """Whether there is zero where `read_page` would read; False too where the frame is not the host's."""
+    if frames.entry_at(index).state is not State.HOST:
+        return False
+    word = Hostile(table + slot_of(ipa.raw, LAST_LEVEL) * 8, u64(8)).read_once_u64(u64(0))
+    return word is not None and word.equals(u64(0))
+
+
 @holds(frames.LOCK)
 def _read(at: Pa) -> u64:
     """One descriptor; 0 where it does not lie in the host's RAM."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, slot_of
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE
 from delphyne.el2.guest.vms import Vm
 from delphyne.el2.kvm import host_tables
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import Seat
-from delphyne.el2.memory import frames, shadow
+from delphyne.el2.memory import frames, shadow, tables
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.el2.memory.pages import TABLES
 from delphyne.el2.memory.tables import Walk
-from delphyne.lang import Ipa, Order, holds, u64
+from delphyne.lang import Ipa, holds, u64
 
 BLOCK_SHIFT: Final = u64(21)
 """Addresses that one table of pages serves."""
@@ -37,10 +36,15 @@ def read(seat: Seat, vm: Vm, page: Ipa) -> Walked:
 
 
 @holds(GUESTS_LOCK)
+def is_vacant(seat: Seat, page: Ipa) -> bool:
+    """Whether the host's table has zero for a page for which `is_known`: a quicker look than `read`."""
+    return host_tables.is_vacant(seat.near_host, seat.near_index, page)
+
+
+@holds(GUESTS_LOCK)
 def find(seat: Seat, page: Ipa) -> Walk:
     """What `tables.walk` finds in the shadow for a page for which `is_known`."""
-    table, slot = seat.near_shadow - 1, slot_of(page.raw, LAST_LEVEL)
-    return Walk(table, slot, LAST_LEVEL, Descriptor.of(TABLES[table][slot].load(Order.RELAXED)))
+    return tables.in_last_table(seat.near_shadow - 1, page.raw)
 
 
 @holds(frames.LOCK)

@@ -114,7 +114,7 @@ def _is_hosts_turn(seat: Seat, page: Ipa) -> bool:
     vm = vms.VMS.slots[guard.vm]
     if guard.phase is not Phase.PROTECTED or not near.is_known(seat, vm, page):
         return False
-    return near.find(seat, page).descriptor.raw == 0 and near.read(seat, vm, page).descriptor == 0
+    return near.find(seat, page).descriptor.raw == 0 and near.is_vacant(seat, page)
 
 
 def try_again(seat: Seat, places: Places, page: Ipa) -> None:
@@ -143,9 +143,7 @@ def show_memory(seat: Seat, places: Places, page: Ipa, status: u8) -> u64:
     """The host is asked for a frame at `page`: a data write without syndrome, which is never completed as MMIO."""
     seat.fault_again = page.raw + 1
     syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(AbortIss(fsc=status, wnr=True).raw))
-    code = stage.show(seat, places, syndrome, Expects.NOTHING, u64(0))
-    stage.show_access(seat, places, syndrome, u64(0), stage.page_register(page))
-    return code
+    return stage.show_access(seat, places, syndrome, Expects.NOTHING, u64(0), u64(0), stage.page_register(page))
 
 
 def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruction: bool) -> u64:
@@ -159,8 +157,8 @@ def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruct
     syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(shown.raw))
     address = FAR_EL2.read()
     answer_word(seat.own, OWN.fault_far, address)
-    code = stage.show(seat, places, syndrome, Expects.DONE if iss.wnr else Expects.READ, u64(iss.srt))
-    stage.show_access(seat, places, syndrome, address & (PAGE_SIZE - 1), stage.page_register(page))
+    what, within = Expects.DONE if iss.wnr else Expects.READ, address & (PAGE_SIZE - 1)
+    code = stage.show_access(seat, places, syndrome, what, u64(iss.srt), within, stage.page_register(page))
     if iss.wnr:
         stage.show_stored(seat, places, shown)
     return code
@@ -180,7 +178,8 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
     if GUARDS.slots[index].phase is not Phase.PROTECTED:
         return Answer(Outcome.STOPPED, u8(0))
     vm = vms.VMS.slots[GUARDS.slots[index].vm]
-    found = near.find(seat, page) if near.is_known(seat, vm, page) else steps.find(index, page)
+    known = near.is_known(seat, vm, page)
+    found = near.find(seat, page) if known else steps.find(index, page)
     leaf = steps.leaf_of(found)
     if leaf is not None:
         return _look_again(index, page, leaf, access)
@@ -191,7 +190,7 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
     if absent.fate is Fate.MOVING:
         moved = moving.go_on(absent.content)
         return _failed(index, page, moved) if isinstance(moved, Err) else Answer(Outcome.LATER, u8(0))
-    walked = _walk(seat, vm, page)
+    walked = near.read(seat, vm, page) if known else _walk(seat, vm, page)
     if walked.descriptor == 0:
         return _shown(TRANSLATION_FAULT, walked.level)
     host = host_tables.leaf_of(walked, vm.table.wide)
@@ -209,9 +208,7 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
 def _walk(seat: Seat, vm: Vm, page: Ipa) -> Walked:
-    """What the host's table says of a page, by the shorter way where there is one."""
-    if near.is_known(seat, vm, page):
-        return near.read(seat, vm, page)
+    """What the host's table says of a page, which is known by a shorter way from then on."""
     walked = host_tables.walk(vm.table, page)
     near.remember(seat, vm, walked, page)
     return walked

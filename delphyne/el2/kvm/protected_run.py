@@ -71,6 +71,13 @@ def is_on(seat: Seat) -> bool:
 def take_answer(seat: Seat, places: Places) -> None:
     """What the last exit let the host give is taken, once; whatever else stands on the stage is ignored."""
     what = asked_word(seat.own, registers.EXPECTS)
+    if what != u64(Expects.NOTHING.raw) or seat.asked.iflags & controls.TO_ADJUST != 0:
+        _take_answer(seat, places, what)
+
+
+@apart
+def _take_answer(seat: Seat, places: Places, what: u64) -> None:
+    """The same, of an exit that let the host give something, or of a host that gives something all the same."""
     flags = seat.asked.iflags
     if flags & controls.TO_ADJUST != 0:
         answer_byte(seat.at, places.iflags, flags & ~(controls.TO_ADJUST | controls.EXCEPTION_KIND))

@@ -28,17 +28,18 @@ def show_general(seat: Seat, places: Places, number: u64) -> None:
 
 
 def show(seat: Seat, places: Places, syndrome: Esr, what: Expects, target: u64) -> u64:
-    """An exit for an instruction that the host is to do; the code of it. ASKED says which access to memory it was."""
-    show_nothing(seat, places, syndrome)
+    """An exit for an instruction that the host is to do; the code of it."""
+    return show_access(seat, places, syndrome, what, target, u64(0), u64(0))
+
+
+def show_access(seat: Seat, places: Places, syndrome: Esr, what: Expects, target: u64, offset: u64, page: u64) -> u64:
+    """The same, with the offset in the page, and the page as HPFAR_EL2 has it. ASKED says which access to memory it was."""
+    answer(seat.at, places, u64(0), registers.RESET_PSTATE)
+    answer_fault(seat.at, places, syndrome.raw, offset, page)
     memory = syndrome.ec == ExceptionClass.DATA_ABORT_LOWER.raw
     answer_word(seat.own, registers.ASKED, u64(syndrome.iss) if memory else u64(0))
     registers.expect(seat.own, what, target)
     return EXIT_TRAP
-
-
-def show_access(seat: Seat, places: Places, syndrome: Esr, offset: u64, page: u64) -> None:
-    """To what `show` showed: the offset in the page, and the page as HPFAR_EL2 has it."""
-    answer_fault(seat.at, places, syndrome.raw, offset, page)
 
 
 def show_stored(seat: Seat, places: Places, access: AbortIss) -> None:

@@ -43,6 +43,7 @@ from delphyne.lang import (
     constant,
     frozen,
     holds,
+    merged,
     owned,
     struct,
     u8,
@@ -383,12 +384,13 @@ def held(state: State, owner: u16, page: Ipa) -> FrameEntry | Err:
     return FrameEntry(state=state, owner=owner, page=page.raw // PAGE_SIZE)
 
 
+@merged
 @holds(LOCK)
 def _move(pa: Pa, owner: u16, page: Ipa, before: State, after: State) -> None | Err:
     index = _held_index(pa, owner, page, before)
     if isinstance(index, Err):
         return index
-    _store(index, entry_at(index).replace(state=after))
+    _store(index, FrameEntry(state=after, owner=owner, page=page.raw // PAGE_SIZE))
     return None
 
 

@@ -14,7 +14,8 @@ again, so that a CPU that faulted while another one split or filled the same blo
 
 Invariants: what is mapped leads to itself; no frame of the frame table that is not the host's, or shared with it, is mapped. Of a table of pages
 that was a block, OUT slots are empty, at least one, and every other one is the page's own leaf with all rights; a table that never was a block has
-RAGGED in OUT, or more.
+RAGGED in OUT, or more. Where LAST names a table, the walk of each of its addresses ends in it: whoever takes a table of pages out of this map says
+`forget_table` first, under HOST_LOCK.
 """
 
 from __future__ import annotations
@@ -26,12 +27,25 @@ from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Memory
 from delphyne.el2.memory import stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
-from delphyne.lang import BootArray, Ipa, Lock, Pa, boot, guarded, holds, owned, u8, u16, u32, u64
+from delphyne.lang import BootArray, Ipa, Lock, Pa, apart, boot, guarded, holds, owned, struct, u8, u16, u32, u64
+
+BLOCK_SHIFT: Final = u64(21)
+"""Addresses that one table of pages serves."""
+
+
+@struct
+class Last:
+    """The table of pages in which `remove` was last: the addresses that it serves, shifted, plus one, or 0 for none; its page in `pages.TABLES`."""
+
+    block: u64
+    table: u64
+
 
 HOST_LOCK: Final = Lock("host map", rank=22)
 HOST_SPACE: Final = guarded(HOST_LOCK, tables.Space())
 HOST_VMID: Final = u16(0)
 EVERYTHING: Final = Rights(True, True, True)
+LAST: Final = guarded(HOST_LOCK, Last())
 OUT: Final = guarded(HOST_LOCK, BootArray[u32]())
 """For each page of `pages.TABLES`: how many pages are out of the table there; 0 where it is none of the host's last tables."""
 OUT_BYTES: Final = u64(4)
@@ -52,6 +66,7 @@ def attach(at: Pa, count: u64) -> None:
 @holds(HOST_LOCK)
 def create(bits: u64) -> None | Err:
     """An empty map of addresses of `bits` bits. Errors as `stage2.create`."""
+    forget_table()
     return stage2.create(HOST_SPACE, bits, PoolName.STARTS, PoolName.HOST, HOST_VMID)
 
 
@@ -86,12 +101,34 @@ def remove(pa: Pa) -> None | Err:
 
     Err.NOT_FOUND where it is not mapped, Err.NO_MEMORY where the block it stands in cannot be split: then nothing changed."""
     page = pa.raw & ~(PAGE_SIZE - 1)
-    found = tables.split(HOST_SPACE, page, LAST_LEVEL)
-    if isinstance(found, Err):
-        return found
+    if LAST.block != (page >> BLOCK_SHIFT) + 1:
+        known = _find_table(page)
+        if isinstance(known, Err):
+            return known
+    found = tables.in_last_table(LAST.table, page)
+    if not found.descriptor.valid:
+        return Err.NOT_FOUND
     tables.empty_slot(HOST_SPACE, page, found)
     OUT[found.table] += 1
     return None
+
+
+@apart
+@holds(HOST_LOCK)
+def _find_table(page: u64) -> None | Err:
+    """LAST names the table of pages in which `page` stands, after a block was split where there was one. Errors as `remove`."""
+    found = tables.split(HOST_SPACE, page, LAST_LEVEL)
+    if isinstance(found, Err):
+        return found
+    LAST.block = (page >> BLOCK_SHIFT) + 1
+    LAST.table = found.table
+    return None
+
+
+@holds(HOST_LOCK)
+def forget_table() -> None:
+    """No table of pages is remembered."""
+    LAST.block = u64(0)
 
 
 @holds(HOST_LOCK)
@@ -104,4 +141,5 @@ def restore(pa: Pa) -> None:
     assert not isinstance(mapped, Err), "a page that was taken out"
     OUT[found.table] -= 1
     if OUT[found.table] == 0:
+        forget_table()
         tables.merge(HOST_SPACE, page, found)

@@ -112,6 +112,12 @@ def walk_to(space: Space, address: u64, last: u64) -> Walk:
     return Walk(table, slot, last, descriptor)
 
 
+def in_last_table(table: u64, address: u64) -> Walk:
+    """What `walk` finds for an address whose table of pages is `table`."""
+    slot = slot_of(address, LAST_LEVEL)
+    return Walk(table, slot, LAST_LEVEL, _load(table, slot))
+
+
 def map_leaf(space: Space, address: u64, output: u64, level: u64, attributes: u64) -> None | Err:
     """Let `address` lead to `output` by one leaf at `level` (1 to 3). Both are aligned to what the leaf spans.
 

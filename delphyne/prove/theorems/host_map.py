@@ -2,12 +2,14 @@
 """The host's map: a page is taken out and comes back, and nothing else of the map changes.
 
 `tables` proves what splitting, emptying and filling do to every address; here is what the two together do. That a block is split first, and what
-that does, is the theorem `tables.split`: from then on the map is an arbitrary one that has a page there.
+that does, is the theorem `tables.split`: from then on the map is an arbitrary one that has a page there. LAST names nothing, or a table of pages
+in which the walk of each of its addresses ends: that is assumed, and shown of what `remove` leaves in it.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import z3  # type: ignore[import-untyped]
@@ -29,6 +31,7 @@ LOCKED = "HOST_LOCK is held: nobody else changes the host's map meanwhile"
 SPLIT = "host_map.remove: where a block is split, from then on as from an arbitrary map that has the page (tables.split keeps the rest)"
 EVERYTHING = 0x7FC
 """S2AP, shareable, accessed, normal memory, executable: bits 11:2 of a leaf, of which 63:48 are zero."""
+NEVER_FREED = "host_map.remove: no table of pages leaves the map without `forget_table` (`restore` alone takes one out, and does)"
 about = partial(theorem, trusts=(LOCKED,))
 
 
@@ -57,32 +60,51 @@ class Machine(Map):
         self.given.require(self.out(table) == self.out.first(table) + by, "the page is counted")
         self.given.require(z3.Implies(any_table != table, self.out(any_table) == self.out.first(any_table)), "of no other table")
 
+    def remembers(self) -> Any:
+        """What LAST may say: the table of the page's 2 MiB, where the walk ends in one, or another's, or none."""
+        last = SimpleNamespace(block=self.given.u64("block of the last table"), table=self.given.u64("last table"))
+        self.given.replace(host_map.LAST, last)
+        if self.given.boolean("the table is remembered"):
+            found = tables.walk(self.space, self.page)
+            if int(found.level) != int(LAST_LEVEL):
+                raise Infeasible
+            last.block, last.table = integer(self.block()), found.table
+        else:
+            self.given.assume(term(last.block) != self.block())
+        return last
+
+    def block(self) -> Term:
+        """What LAST has for the page's 2 MiB."""
+        return z3.LShR(term(self.page), 21) + 1
+
     def requires_others(self, asked: Term, inside: bool) -> None:
         """An address of another page leads where it did."""
         if not inside:
             self.requires_same(asked)
 
 
-@about(host_map.remove, outcomes=("out", "refused"), assumes=("tables.walk", "tables.split", "tables.empty_slot", "pages.addresses"), bounds=(SPLIT,))
+@about(host_map.remove, host_map._find_table, outcomes=("out", "refused"),
+       assumes=("tables.walk", "tables.in_last_table", "tables.split", "tables.empty_slot", "pages.addresses"), bounds=(SPLIT, NEVER_FREED))
 def remove(given: Given) -> None:
-    """The page's leaf is gone, from the TLBs too, with its table still there; every other address leads where it did; with Err nothing changes."""
+    """The page's leaf is gone, from the TLBs too, with its table still there, which is remembered; every other address leads where it did; with Err
+    nothing changes."""
     machine = Machine(given)
-    mapped: list[bool] = []
-    tables_found: list[Term] = []
+    last = machine.remembers()
+    before = (term(last.block), term(last.table))
+    if not given.holds(term(last.block) != machine.block()):
+        machine.assumes_count(term(last.table), empty=not tables.walk(machine.space, machine.page).descriptor.valid)
 
     def split(space: Space, at: u64, level: u64) -> Any:
         given.require(space is machine.space and int(level) == 3, "down to a page of the host's map")
         given.require(term(at) == term(machine.page), "at the page's address")
         found = tables.walk(space, at)
-        mapped.append(found.descriptor.valid)
-        if not mapped[-1]:
+        if not found.descriptor.valid:
             return Err.NOT_FOUND
         if int(found.level) != 3:
             if given.boolean("a table is missing"):
                 return Err.NO_MEMORY
             raise Infeasible
         machine.assumes_count(term(found.table), empty=False)
-        tables_found.append(term(found.table))
         return found
 
     given.replace(tables.split, split)
@@ -92,9 +114,11 @@ def remove(given: Given) -> None:
     if isinstance(result, Err):
         machine.requires_unchanged()
         given.require(not machine.out.writes, "Err counts nothing")
+        given.require(z3.And(term(last.block) == before[0], term(last.table) == before[1]), "nor is anything else remembered")
         return
-    machine.requires_counted(tables_found[0], 1)
-    given.require(mapped == [True], "what is taken out was mapped")
+    there = tables.walk(machine.space, machine.page)
+    given.require(z3.And(term(last.block) == machine.block(), there.level == 3, term(last.table) == term(there.table)), "its table is remembered")
+    machine.requires_counted(term(there.table), 1)
     machine.requires_order(term(machine.page))
     inside, asked = machine.beside(machine.page, 3)
     if inside:
@@ -113,6 +137,8 @@ def restore(given: Given) -> None:
     if before.descriptor.valid or int(before.level) != int(LAST_LEVEL):
         raise Infeasible
     merged: list[bool] = []
+    known = SimpleNamespace(block=given.u64("block of the last table"), table=given.u64("last table"))
+    given.replace(host_map.LAST, known)
     last = machine.assumes_count(term(before.table), empty=True) == 1
 
     def merge(space: Space, at: u64, found: Walk) -> None:
@@ -121,6 +147,7 @@ def restore(given: Given) -> None:
         given.require(z3.And(term(at) == term(machine.page), term(found.table) == term(before.table)), "the page's table")
         given.require(machine.tree(cell(term(before.table), term(before.slot))) == own_leaf(term(machine.page)), "with every page in its place")
         given.require(machine.out(term(before.table)) == 0, "of a table that is none nothing is counted")
+        given.require(known.block == 0, "nor is it remembered")
         merged.append(True)
 
     given.replace(tables.merge, merge)
@@ -174,7 +201,7 @@ def attach(given: Given) -> None:
     given.require(z3.And(term(made.address) == term(at), term(made.length) == term(count)), "where it was said, as many as there are pages")
 
 
-@about(host_map.create, host_map.add, host_map.is_mapped, outcomes=("done", "refused"),
+@about(host_map.create, host_map.forget_table, host_map.add, host_map.is_mapped, outcomes=("done", "refused"),
        assumes=("stages.create_stage2", "stages.passed_on", "stages.translate_stage2", "host_map.mark"))
 def passed_on(given: Given) -> None:
     """Each goes to stage 2 with the host's own space, pools and VMID; what is added is added to itself, with all rights, and the tables at its ends
@@ -187,6 +214,8 @@ def passed_on(given: Given) -> None:
         seen.append(arguments)
         return answer
 
+    last = SimpleNamespace(block=given.u64("block of the last table"), table=given.u64("last table"))
+    given.replace(host_map.LAST, last)
     given.replace(host_map.HOST_SPACE, space)
     for static in (stage2.create, stage2.map_range, stage2.translate):
         given.replace(static, noted)
@@ -201,6 +230,7 @@ def passed_on(given: Given) -> None:
     nothing = refused or given.holds(term(size) == 0)
     given.require(not marked if nothing else z3.And([got == end for got, end in zip(marked, ends, strict=True)]), "both ends of what was added")
     created, added, asked = seen
+    given.require(last.block == 0, "of an empty map nothing is remembered")
     given.require(created[0] is space and added[0] is space and asked[0] is space, "the host's space")
     given.require(created[2] is PoolName.STARTS and created[3] is PoolName.HOST and created[4] == 0, "its pools and VMID")
     given.require(z3.And(term(created[1]) == term(at), term(asked[1]) == term(at)), "as asked for")

@@ -111,7 +111,7 @@ def walk(given: Given) -> None:
     given.require(term(found.descriptor) == (word if is_leaf else z3.BitVecVal(0, 64)), "what stood there, if it is understood")
 
 
-@about(host_tables._read, host_tables.raw_at, host_tables.read_page, outcomes=("the host's", "not the host's"),
+@about(host_tables._read, host_tables.raw_at, host_tables.read_page, host_tables.is_vacant, outcomes=("the host's", "not the host's"),
        assumes=("frames.is_hosts", "frames.entry_of", "host_tables.sound"))
 def reading(given: Given) -> None:
     """A word is read once, and only where the frame it stands in is the host's by then; else it is 0. What cannot be read is 0."""
@@ -127,7 +127,8 @@ def reading(given: Given) -> None:
         def once(offset: u64) -> Any:
             given.require(offset == 0, "at its start")
             read.append(term(place))
-            return None if fails else SimpleNamespace(below=lambda limit: word if given.holds(z3.ULT(term(word), term(limit))) else None)
+            return None if fails else SimpleNamespace(
+                below=lambda limit: word if given.holds(z3.ULT(term(word), term(limit))) else None, equals=lambda other: term(word) == term(other))
 
         return SimpleNamespace(read_once_u64=once)
 
@@ -155,6 +156,11 @@ def reading(given: Given) -> None:
     given.require(not hosts or read[-1].eq(z3.simplify(slot)), "which is read")
     wanted = z3.If(is_sound(expected, 3, wide), expected, z3.BitVecVal(0, 64))
     given.require(term(found.descriptor) == wanted, "what stands there, if it is understood")
+    before = len(read)
+    with GUESTS_LOCK:
+        vacant = host_tables.is_vacant(Pa(integer(table)), index, Ipa(page))
+    given.require(len(read) == before + int(hosts) and (not hosts or read[-1].eq(z3.simplify(slot))), "read once, if at all, from the same slot")
+    given.require(vacant == (term(word) == 0) if hosts and not fails else not vacant, "vacant exactly where zero was read from what is the host's")
 
 
 @theorem(host_tables.leaf_of)

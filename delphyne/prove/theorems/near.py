@@ -38,15 +38,23 @@ class Places:
         return z3.LShR(one, 21) == z3.LShR(other, 21)
 
 
-@about(near.is_known, near.read, outcomes=("known", "not known"))
+@about(near.is_known, near.read, near.is_vacant, outcomes=("known", "not known"))
 def is_known(given: Given) -> None:
     """Known exactly if remembered of the page's 2 MiB in this epoch; what is read then is read from what was remembered."""
     places = Places(given)
     seen: list[Any] = []
+    vacant, asked = given.boolean("vacant"), []
     given.replace(host_tables.read_page, lambda *arguments: seen.append(arguments))
+
+    def is_vacant(*arguments: Any) -> bool:
+        asked.append(arguments)
+        return vacant
+
+    given.replace(host_tables.is_vacant, is_vacant)
     with GUESTS_LOCK:
         known = near.is_known(places.seat, places.vm, places.page)
         near.read(places.seat, places.vm, places.page)
+        given.require(near.is_vacant(places.seat, places.page) == vacant, "as it is said")
     given.outcome("known" if known else "not known")
     block, epoch = places.was["near_block"], term(places.vm.shadow.epoch)
     wanted = z3.And(block != 0, block - 1 == z3.LShR(term(places.page), 21), places.was["near_epoch"] == epoch)
@@ -55,9 +63,10 @@ def is_known(given: Given) -> None:
     remembered = z3.And(term(table) == places.was["near_host"], term(index) == places.was["near_index"])
     given.require(z3.And(remembered, term(page) == term(places.page)), "from the table that is remembered")
     given.require(wide == places.vm.table.wide, "in the form of the VM's table")
+    given.require(z3.And([term(one) == term(other) for one, other in zip(asked[0], seen[0][:3], strict=True)]), "and asked of the same place")
 
 
-@about(near.find)
+@about(near.find, assumes=("tables.in_last_table",))
 def find(given: Given) -> None:
     """The slot for the page in the table that is remembered, as it is now."""
     places, word = Places(given), given.u64("what stands there")

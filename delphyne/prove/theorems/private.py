@@ -82,7 +82,8 @@ def reading(given: Given) -> None:
     page.requires_unchanged()
 
 
-@theorem(steps.drop_ordinary, outcomes=("nothing to do", "no RAM", "dropped", "try again"), assumes=("layout.index_of", "blocks.known"),
+@theorem(steps.drop_ordinary, steps._drop_near, outcomes=("nothing to do", "no RAM", "dropped", "try again"),
+         assumes=("layout.index_of", "blocks.known"),
          trusts=("lent.drop_everybodys, shadow.drop_all: what they take away is gone from the tables and TLBs (their tests)",),
          bounds=("steps.drop_ordinary: at most two ordinary guests",), limits=Limits(decisions=60))
 def drop_ordinary(given: Given) -> None:

@@ -46,6 +46,24 @@ def walk(given: Given) -> None:
     tree.requires_unchanged()
 
 
+@about(tables.in_last_table)
+def in_last_table(given: Given) -> None:
+    """Of a table of pages in which a walk ended, the slot for any of its addresses, with what a walk of that finds; nothing changes."""
+    tree = Map(given)
+    first = tree.input("address")
+    there = tables.walk(tree.space, first)
+    if int(there.level) != 3:
+        raise Infeasible
+    other = z3.Concat(z3.Extract(63, 21, term(first)), given.word("within the table", 21))
+    found = tables.in_last_table(there.table, integer(other))
+    given.require(z3.And(term(found.table) == term(there.table), found.level == 3), "in that table")
+    given.require(term(found.slot) == z3.ZeroExt(55, z3.Extract(20, 12, other)), "the slot of the address")
+    asked = tree.translation(other, now=False)
+    given.require(asked.valid == found.descriptor.valid, "valid where the processor's is")
+    given.require(z3.Implies(asked.valid, attributes_of(term(found.descriptor)) == asked.attributes), "with its attributes")
+    tree.requires_unchanged()
+
+
 @about(tables.map_leaf, tables.map_found, tables._install, tables._is_free, tables._publish, tables._table_descriptor, tables.leaf,
        outcomes=("mapped", "refused"),
        bounds=(STARTS, "tables.map_leaf: address and output are aligned to the leaf and in range, as its text demands",))
