@@ -8,6 +8,7 @@ has to name one, and it is an empty one.
 from __future__ import annotations
 
 import hashlib
+import struct
 
 from delphyne.board import devicetree
 from delphyne.board.protected_image import EXECUTE, MMIO, PAGE, RAM, READ, WRITE, ImageError, Manifest, Window, stub
@@ -28,15 +29,18 @@ WINDOWS = (
     Window(monitor.LARGE, LARGE_BYTES, RAM),
 )
 TREE = monitor.TREE
+CLEAN_MARK = 0x5EED_C1EA_0000_0000
+"""What the words of the page that may only be read are, but for their numbers (board/guest/program.py)."""
 
 
 def image(guest: bytes) -> bytes:
     """`guest` is the flat image of board/guest. Raises ImageError where it is too large."""
     code = guest.ljust(-(-len(guest) // PAGE) * PAGE, b"\0")
-    if monitor.RAM + len(code) > TREE:
-        raise ImageError(f"the bare guest has {len(guest)} bytes, and room for {TREE - monitor.RAM}")
+    if monitor.RAM + len(code) > monitor.CLEAN:
+        raise ImageError(f"the bare guest has {len(guest)} bytes, and room for {monitor.CLEAN - monitor.RAM}")
     tree = devicetree.write(devicetree.Node())
-    segments = ((monitor.RAM, code, READ | WRITE | EXECUTE), (TREE, tree.ljust(PAGE, b"\0"), READ | WRITE))
+    clean = struct.pack(f"<{PAGE // 8}Q", *(CLEAN_MARK + number for number in range(PAGE // 8)))
+    segments = ((monitor.RAM, code, READ | WRITE | EXECUTE), (monitor.CLEAN, clean, READ), (TREE, tree.ljust(PAGE, b"\0"), READ | WRITE))
     named = tuple((ipa, len(content) // PAGE, rights, hashlib.sha256(content).digest()) for ipa, content, rights in segments)
     manifest = Manifest(monitor.RAM, TREE, len(tree), 0, 0, WINDOWS, named)
     made = bytearray(monitor.STUB - monitor.RAM)

@@ -29,10 +29,13 @@ KINDS = {
     "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
-ATTACKS = {"calls": 15}
+ATTACKS = {"calls": 15, "odd": 19, "walks": 20}
 """The same of what a protected guest does against the hypervisor, which is no kind of exit."""
+WATCHES = {"named": 17, "counter": 18, "exclusive": 21}
+"""The same of what a guest looks at while its monitor does something to it (hostile_pages.py)."""
 WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
+    "a page may be written that may not", "a counter went back",
 )
 """In words, what the guest says as a number (Wrong in board/guest/program.py)."""
 SMALL_SLOT, LARGE_SLOT, FRESH_SLOT, KEPT_SLOT = 1, 2, 3, 4
@@ -40,6 +43,8 @@ READY = "bare guest: ready"
 """Said, where wanted, before the first command; the monitor then waits for a line. Behind it stand the physical addresses of two pages of the guest's
 RAM: of its code, at CODE, and of what a protected guest never reads, at TREE; and where the first is to this process."""
 CODE, TREE = RAM + PAGE, STUB - PAGE
+CLEAN = TREE - PAGE
+"""A page of a protected guest's that it may only read."""
 
 
 class Command:
@@ -51,7 +56,7 @@ class Command:
     @property
     def word(self) -> int:
         """As the guest reads it."""
-        return (KINDS | ATTACKS)[self.name] | self.simd << 8 | self.times << 16
+        return (KINDS | ATTACKS | WATCHES)[self.name] | self.simd << 8 | self.times << 16
 
     def __str__(self) -> str:
         return f"{self.name}{' with SIMD' if self.simd else ''} x {self.times}"

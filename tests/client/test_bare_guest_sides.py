@@ -12,14 +12,14 @@ import pytest
 from delphyne.bench import kvm as bench
 from delphyne.bench import protected as protected_bench
 from delphyne.board import bare_guest as board
-from delphyne.board import host_python
-from delphyne.board.guest import device, gic, program
+from delphyne.board import host_python, protected_bare
+from delphyne.board.guest import device, gic, program, walks
 from delphyne.client import bare_guest as monitor
 from delphyne.client import memory, vgic
 
 
 def test_kinds_have_the_guests_numbers() -> None:
-    assert {name.replace("-", "_").upper(): number for name, number in (monitor.KINDS | monitor.ATTACKS).items()} | {"NONE": 0} == {
+    assert {name.replace("-", "_").upper(): number for name, number in (monitor.KINDS | monitor.ATTACKS | monitor.WATCHES).items()} | {"NONE": 0} == {
         kind.name: int(kind.raw) for kind in program.Kind
     }
 
@@ -36,6 +36,9 @@ def test_registers_and_places_agree() -> None:
     places = (program.SMALL, program.FRESH, program.KEPT, program.LARGE)
     assert tuple(int(at.raw) for at in places) == (monitor.SMALL, monitor.FRESH, monitor.KEPT, monitor.LARGE)
     assert int.from_bytes(monitor.PATTERN, "little") == program.PATTERN
+    assert (program.CLEAN.raw, program.TREE.raw) == (monitor.CLEAN, monitor.TREE)
+    assert protected_bare.CLEAN_MARK == program.CLEAN_MARK
+    assert walks.TABLES.raw == monitor.KEPT
     assert {monitor.UNMAP_PAGES, int(program.UNMAP_PAGES)} == set(bench.PARTS.values())
     assert gic.DISTRIBUTOR.raw == vgic.DISTRIBUTOR
     assert gic.CPU_INTERFACE.raw == vgic.CPU_INTERFACE

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.board.guest import calls, device, gic, start
+from delphyne.board.guest import calls, device, gic, odd, start, walks
 from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_mul, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
 CNTV_TVAL_EL0: Final = SysReg(u64, "CNTV_TVAL_EL0", 3, 3, 14, 3, 0)
 CNTVCT_EL0: Final = SysReg(u64, "CNTVCT_EL0", 3, 3, 14, 0, 2)
+CNTPCT_EL0: Final = SysReg(u64, "CNTPCT_EL0", 3, 3, 14, 0, 1)
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
 TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
 
@@ -30,11 +31,18 @@ PATTERN: Final = u64(0x5EED_0000_0000_0001)
 SOAK_PAGES: Final = u64(512)
 SOAK_MARK: Final = u64(0x5EED_50A4_C0DE)
 """The upper 48 bits of every word that the storm's pages hold, by which the monitor would know them."""
+CLEAN: Final = Pa(u64(0x400F_E000))
+"""A page of the image that the manifest lets the guest read and no more: each word is CLEAN_MARK and its number."""
+CLEAN_MARK: Final = u64(0x5EED_C1EA_0000_0000)
+TREE: Final = Pa(u64(0x400F_F000))
+TREE_BYTES: Final = u64(256)
+"""Behind these the device tree's page, which the guest may write and does not, is zero."""
 PSCI_VERSION: Final = u64(0x8400_0000)
 PSCI_SYSTEM_OFF: Final = u64(0x8400_0008)
 PSCI_CPU_ON: Final = u64(0xC400_0003)
 RELINQUISH: Final = u64(0xC600_0009)
 """A protected guest's page is zero at its next touch (docs/guest-abi.md)."""
+ADDITIONS: Final = u64(8_000_000)
 PATIENCE: Final = u64(20)
 """Seconds of the virtual counter after which what was waited for counts as lost."""
 
@@ -71,6 +79,16 @@ class Kind(Enum8):
     CALLS = 15
     """No exit: calls of a hostile guest, by CPUs 0 and 1."""
     SOAK = 16
+    NAMED = 17
+    """No exit but those of the host's making: what the manifest names is there, and what may not be written is not."""
+    COUNTER = 18
+    """An exit between any two looks at the counters."""
+    ODD = 19
+    """Instructions and calls that are nobody's business (`odd`)."""
+    WALKS = 20
+    """The guest's own tables in odd places (`walks`)."""
+    EXCLUSIVE = 21
+    """A count in a page that the monitor takes meanwhile."""
 
 
 class Wrong(Enum8):
@@ -83,6 +101,9 @@ class Wrong(Enum8):
     MEMORY = 4
     SIMD = 5
     OFFLINE = 6
+    RIGHTS = 7
+    BACK = 8
+    """A counter went back."""
 
 
 @entry("guest_main")
@@ -255,6 +276,16 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _soak(simd, seed)
         case Kind.NOTHING:
             return _nothing(simd, seed)
+        case Kind.NAMED:
+            return _named()
+        case Kind.COUNTER:
+            return _counter()
+        case Kind.ODD:
+            return _odd()
+        case Kind.WALKS:
+            return _walks(seed)
+        case Kind.EXCLUSIVE:
+            return _exclusive()
         case Kind.DEBUG:
             return _debug(simd, seed)
         case Kind.NONE | Kind.CALLS:
@@ -470,3 +501,49 @@ def _soak(simd: bool, seed: u64) -> Wrong:
 def soaked(at: Pa, number: u64) -> u64:
     """What a word holds after a repetition: SOAK_MARK, and 16 bits that place and repetition decide."""
     return SOAK_MARK << 16 | wrap_mul(at.raw ^ number << 40, u64(0x9E37_79B9_7F4A_7C15)) >> 48
+
+
+def _named() -> Wrong:
+    """What the manifest names is what it was, and the host's touch gives the guest no right that it had not."""
+    for offset in u64.range(0, PAGE, 8):
+        if mmio_read64(CLEAN + offset) != CLEAN_MARK + offset // 8:
+            return Wrong.MEMORY
+    for offset in u64.range(TREE_BYTES, PAGE, 8):
+        if mmio_read64(TREE + offset) != 0:
+            return Wrong.MEMORY
+    return Wrong.RIGHTS if start.try_store(CLEAN.raw, u64(1)) == 0 else Wrong.NOTHING
+
+
+def _counter() -> Wrong:
+    """Neither counter goes back over an exit, whatever the monitor sets meanwhile."""
+    isb()
+    virtual = CNTVCT_EL0.read()
+    physical = CNTPCT_EL0.read()
+    device.write(device.ECHO, virtual)
+    isb()
+    if CNTVCT_EL0.read() < virtual or CNTPCT_EL0.read() < physical:
+        return Wrong.BACK
+    return Wrong.NOTHING
+
+
+def _odd() -> Wrong:
+    """The first instruction or call with another end than it has to have is what the guest dies of."""
+    wrong = odd.first_wrong()
+    if wrong != 0:
+        _die(wrong, odd.CAME.load(Order.ACQUIRE), u64(0))
+    return Wrong.NOTHING
+
+
+def _walks(seed: u64) -> Wrong:
+    """The first step of `walks` with another end than it has to have is what the guest dies of."""
+    wrong = walks.first_wrong(seed)
+    if wrong != 0:
+        _die(wrong, walks.CAME.load(Order.ACQUIRE), u64(0))
+    return Wrong.NOTHING
+
+
+def _exclusive() -> Wrong:
+    """Each addition to a word is there at the end, whoever looks at its page meanwhile."""
+    mmio_write64(KEPT, u64(0))
+    start.add_exclusively(KEPT.raw, ADDITIONS)
+    return Wrong.NOTHING if mmio_read64(KEPT) == ADDITIONS else Wrong.MEMORY

@@ -83,6 +83,81 @@ write_debug_register:
         sub     x0, x9, x10
         ret
 
+        .globl  firmware_call                   // the same by SMC
+firmware_call:
+        smc     #0
+        ret
+
+        // What may raise an exception, on CPU 0 alone: x0 is 0 afterwards, or the exception's syndrome.
+        .macro  may_fault
+        adr     x9, 1f
+        adrp    x10, guest_resume
+        str     x9, [x10, :lo12:guest_resume]
+        .endm
+        .macro  did_not_fault
+        mov     x0, #0
+1:      adrp    x10, guest_resume
+        str     xzr, [x10, :lo12:guest_resume]
+        .endm
+
+        .globl  try_load, try_store, try_word
+try_load:                                       // x0 address
+        may_fault
+        ldr     x9, [x0]
+        did_not_fault
+        ret
+try_store:                                      // x0 address, x1 value
+        may_fault
+        str     x1, [x0]
+        did_not_fault
+        ret
+try_word:                                       // x0 an instruction that touches x0 to x3 alone, x1 what these hold
+        adrp    x12, guest_word
+        add     x12, x12, :lo12:guest_word
+        str     w0, [x12]
+        dc      cvau, x12
+        dsb     ish
+        ic      ivau, x12
+        dsb     ish
+        isb
+        mov     x13, x30
+        mov     x0, x1
+        mov     x2, x1
+        mov     x3, x1
+        may_fault
+        blr     x12
+        did_not_fault
+        mov     x30, x13
+        ret
+
+        .balign 64
+guest_word:                                     // its place, and the way back
+        nop
+        ret
+
+        .globl  use_table, usual_table          // x0: the table of level 1 that translates from now on, which has to map what runs
+usual_table:
+        adrp    x0, guest_table
+        ret
+use_table:
+        dsb     ishst
+        msr     ttbr0_el1, x0
+        isb
+        tlbi    vmalle1
+        dsb     nsh
+        isb
+        ret
+
+        .globl  add_exclusively                 // x0 address, x1 how often one is added to the word there
+add_exclusively:
+        ldxr    x9, [x0]
+        add     x9, x9, #1
+        stxr    w10, x9, [x0]
+        cbnz    w10, add_exclusively
+        subs    x1, x1, #1
+        b.ne    add_exclusively
+        ret
+
         .globl  wait_for_interrupt
 wait_for_interrupt:
         dsb     sy
@@ -183,7 +258,13 @@ guest_interrupted:
         eret
 
 guest_faulted:
+        adrp    x10, guest_resume
+        ldr     x9, [x10, :lo12:guest_resume]
+        cbz     x9, 1f
+        msr     elr_el1, x9
         mrs     x0, esr_el1
+        eret
+1:      mrs     x0, esr_el1
         mrs     x1, elr_el1
         mrs     x2, far_el1
         b       guest_exception
@@ -209,10 +290,11 @@ guest_table:                                    // level 1, blocks of 1 GiB
         .quad   0x0000000080000705
         .quad   0x00000000c0000705
         .fill   508, 8, 0
-
         .section .bss.start, "aw", %nobits
         .balign 4096
 guest_stacks:
         .space  8 * STACK_BYTES
 guest_begun:
         .space  16                              // the counter at mark_begin; the sum of what passed up to mark_end
+guest_resume:
+        .space  8                               // where an exception that may happen goes on, or 0

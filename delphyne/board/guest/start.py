@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What start.S gives to the typed guest: marks, the hypercall, waiting, and SIMD registers. No lock, no state."""
+"""What start.S gives to the typed guest: marks, calls, waiting, SIMD registers, and what may raise an exception. No lock; what may raise an exception
+is CPU 0's alone."""
 
 from __future__ import annotations
 
@@ -26,6 +27,46 @@ def take_ticks() -> u64:
 def hypercall(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
     """HVC by the SMC calling convention (DEN0028); the first result."""
     raise RuntimeError("no hypervisor in CPython")
+
+
+@assembly
+def firmware_call(function: u64, x1: u64, x2: u64, x3: u64) -> u64:
+    """SMC by the same convention; the first result."""
+    raise RuntimeError("no firmware in CPython")
+
+
+@assembly
+def try_load(address: u64) -> u64:
+    """Loads eight bytes and forgets them: 0, or the syndrome of the exception that came of it."""
+    raise RuntimeError("no exceptions in CPython")
+
+
+@assembly
+def try_store(address: u64, x: u64) -> u64:
+    """Stores eight bytes: 0, or the syndrome of the exception that came of it."""
+    raise RuntimeError("no exceptions in CPython")
+
+
+@assembly
+def try_word(word: u64, x: u64) -> u64:
+    """Executes one instruction, which may touch X0 to X3 and no other register, and finds `x` in them: 0, or the syndrome of what it raised."""
+    raise RuntimeError("no instructions in CPython")
+
+
+@assembly
+def usual_table() -> u64:
+    """The table of level 1 with which the guest began."""
+    raise RuntimeError("there is no image in CPython")
+
+
+@assembly
+def use_table(root: u64) -> None:
+    """Translate by the table of level 1 at `root` from now on; it has to map code, stacks and the device as the usual one does."""
+
+
+@assembly
+def add_exclusively(address: u64, times: u64) -> None:
+    """Adds one to the word at `address`, `times` times (not 0), each by a load-exclusive and a store-exclusive that is repeated until it succeeds."""
 
 
 @assembly
