@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 from dataclasses import dataclass
 
 import pytest
@@ -37,7 +38,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.gic_tables import Baser
 from delphyne.el2.entry import dispatch, gic_guard, host_modules
 from delphyne.el2.memory import frames, host_map, pages
-from delphyne.lang import Ipa, Pa, u16, u64, wipe
+from delphyne.lang import Ipa, Pa, current, u16, u64, wipe
 from delphyne.lang.machine import Access, GuestFault, Machine
 
 booted = scenario.booted
@@ -124,14 +125,11 @@ def host(booted: Booted) -> Host:
 
 
 def pins() -> dict[int, int]:
-    """How often each frame of RAM is pinned, of those that are."""
-    found = {}
-    for at in range(RAM, RAM + RAM_BYTES, PAGE):
-        entry = frames.entry_of(Pa(u64(at)))
-        assert entry is not None
-        if entry.pins != 0:
-            found[at] = int(entry.pins)
-    return found
+    """How often each frame of RAM is pinned, of those that are. All of the table at once: entry by entry takes long."""
+    size = int(frames.LAYOUT.frames) * 8
+    table = current.machine().memory.read(int(frames.LAYOUT.table.raw), size)
+    entries = struct.unpack(f"<{size // 8}Q", table)
+    return {RAM + number * PAGE: entry >> 4 & 0xFFF for number, entry in enumerate(entries) if entry >> 4 & 0xFFF}
 
 
 def pages_of(*ranges: range) -> dict[int, int]:
@@ -492,13 +490,13 @@ def test_a_host_that_writes_anything_anywhere(host: Host) -> None:
     interesting = [FREE, FREE + 0x8000, FREE + 0xF_0000, FREE + 0x10_0000, EL2, RAM - 0x1_0000]
     places = [ITS, ITS + CBASER, ITS + BASER, ITS + BASER + 16, *(one + offset for one in (ONE, TWO) for offset in (0, PROPBASER, PENDBASER))]
     accepted = 0
-    for _ in range(2000):
+    for _ in range(300):
         at = seed.choice(places)
         value = seed.choice(interesting) | seed.randrange(32) | seed.randrange(4) << 8 | seed.randrange(2) * VALID
         control = at in (ITS, ONE, TWO)
         accepted += host.store(at, seed.randrange(2) if control else value, 4 if control else 8)
         assert pins_are_named(host)
-    assert accepted > 500
+    assert accepted > 75
     for one in (ONE, TWO):
         host.store(one, 0, 4)
         assert host.store(one + PROPBASER, 0)

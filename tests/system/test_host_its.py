@@ -22,18 +22,19 @@ READ = """
 dd if=/dev/vda of=/dev/null bs=4096 2>&1 | grep copied
 dmesg | grep -E 'ITS|GICv3'
 grep ITS /proc/interrupts
-for n in 1 0; do
-  for file in /proc/irq/*/virtio0-req.0; do
-    echo $((n + 1)) > ${file%/*}/smp_affinity
-  done
-  echo 3 > /proc/sys/vm/drop_caches
-  dd if=/dev/vda of=/dev/null bs=4096 2>&1 | grep copied
-done
+echo 3 > /proc/sys/vm/drop_caches
+dd if=/dev/vda of=/dev/null bs=4096 2>&1 | grep copied
+echo read again
 grep ITS /proc/interrupts
 ls -l /dev/kvm
 echo report complete
 """
-INTERRUPT = re.compile(r"^ *\d+:((?: +\d+)+) +ITS-(?:PCI-)?MSI\S* .*virtio0-req\.0\r?$", re.MULTILINE)
+INTERRUPT = re.compile(r"^ *\d+:((?: +\d+)+) +ITS-(?:PCI-)?MSI\S* .*virtio0-req\.\d+$", re.MULTILINE)
+
+
+def _interrupts(report: str) -> int:
+    """How many the disk has raised, from all queues to all CPUs."""
+    return sum(int(count) for line in INTERRUPT.findall(report) for count in line.split())
 
 
 def _files(kernel: str) -> dict[str, bytes]:
@@ -54,14 +55,11 @@ def test_a_disk_interrupts_by_messages(debug_image: Path, tmp_path: Path, kernel
     done = run(started, debug_image, timeout=120.0)
     assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console}\n{done.complaint}"
     assert "report complete" in done.console, done.console
-    assert done.console.count(f"{DISK_BYTES} bytes") == 3, done.console
-    counts = [[int(count) for count in one.split()] for one in INTERRUPT.findall(done.console)]
-    assert len(counts) == 2, done.console
-    assert sum(counts[0]) > 0, done.console
-    assert all(after > before for before, after in zip(*counts, strict=True)), f"moved to each CPU in turn: {counts}\n{done.console}"
+    first, _, second = done.console.partition("read again")
+    assert done.console.count(f"{DISK_BYTES} bytes") == 2, done.console
+    assert 0 < _interrupts(first) < _interrupts(second), done.console
     assert "may not write" not in done.console, done.console
-    assert "flat" in done.console, done.console
-    assert ("indirect" in done.console) is False, done.console
+    assert ("(indirect, " in done.console) is plain, "two levels are not shown to a host above"
 
 
 AGAIN = "echo \"second kernel: $(uname -r)\"\n" + READ
@@ -75,15 +73,14 @@ def test_the_next_kernel_turns_lpis_off_and_on_again(debug_image: Path, tmp_path
         ("second.gz", second.read_bytes()),
     )
     script = """
-kexec --load /second --initrd=/second.gz --command-line='console=ttyAMA0 delphyne.run=second.sh' || exit
+kexec --load /second --initrd=/second.gz --command-line='console=ttyAMA0 earlycon delphyne.run=second.sh' || exit
 kexec --exec
 """
     done = run(Host(kernel="6.1", machine=_machine(tmp_path, 2048), script=script, files=files), debug_image, timeout=200.0)
     assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console}\n{done.complaint}"
     report = done.console.rpartition("second kernel:")[2]
-    assert report.count(f"{DISK_BYTES} bytes") == 3, done.console
-    assert "Booted with LPIs enabled" in report or "LPI" in done.console, done.console
-    counts = INTERRUPT.findall(report)
-    assert len(counts) == 2, done.console
+    assert report.count(f"{DISK_BYTES} bytes") == 2, done.console
+    assert "Booted with LPIs enabled" in done.console, done.console
+    assert _interrupts(report.partition("read again")[0]) > 0, done.console
     assert "report complete" in report, done.console
     assert "may not write" not in done.console, done.console
