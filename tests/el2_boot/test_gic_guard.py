@@ -325,9 +325,11 @@ def test_a_page_size_that_is_fixed_counts(host: Host, fixed: int, pinned: int) -
 
 def test_tables_are_bounded(host: Host) -> None:
     """256 pages of 64 KiB are more than is pinned in a bounded time."""
-    assert host.store(ITS + BASER, FREE | VALID | 2 << 8 | 3)
+    at = RESERVED + 0x10_0000
+    assert host.store(ITS + BASER, at | VALID | 2 << 8 | 63)
     before = pins()
-    assert not host.store(ITS + BASER, RAM | VALID | 2 << 8 | 64)
+    assert len(before) == 1024
+    assert not host.store(ITS + BASER, at | VALID | 2 << 8 | 64)
     assert pins() == before
 
 
