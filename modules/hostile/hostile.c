@@ -18,6 +18,7 @@
  *   suspend              CPU_SUSPEND and SYSTEM_SUSPEND with a resume address of ours
  *   dma-read PAGE        a device reads the page, and shows what it read (a QEMU with -device vmcoreinfo)
  *   dma-write PAGE       the same device writes four bytes at the start of the page
+ *   gic PAGE             tell the interrupt controller (a QEMU virt machine's GICv3) that its tables and commands lie there; 0: in memory of ours
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
  * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. CPUs with LPA2 in use
@@ -67,6 +68,11 @@
 #define DMA_READ	2U			/* of the item, into memory */
 #define DMA_SELECT	8U
 #define DMA_WRITE	16U
+
+/* On the same machine: an ITS, and the first CPU's redistributor */
+#define ITS		0x08080000UL
+#define REDISTRIBUTOR	0x080a0000UL
+#define TABLES_ORDER	4			/* 64 KiB, as they are aligned */
 
 /* esr 0: it was done. */
 struct outcome {
@@ -658,6 +664,47 @@ static void write_by_device(u64 page)
 	free_page((unsigned long)own);
 }
 
+/* Each register that names memory, while what it belongs to is off, as it must be; what it held before, after, and then again. */
+static void name_to_gic(u64 page)
+{
+	static const struct {
+		const char *name;
+		bool its;
+		u32 offset;
+		u64 flags;
+	} all[] = {
+		{ "GITS_BASER0", true, 0x100, 1UL << 63 }, { "GITS_CBASER", true, 0x80, 1UL << 63 },
+		{ "GICR_PROPBASER", false, 0x70, 15 }, { "GICR_PENDBASER", false, 0x78, 0 },
+	};
+	void __iomem *its = ioremap(ITS, PAGE_SIZE), *redistributor = ioremap(REDISTRIBUTOR, PAGE_SIZE);
+	u64 own = page ? 0 : __get_free_pages(GFP_KERNEL | __GFP_ZERO, TABLES_ORDER);
+	u64 at = own ? virt_to_phys((void *)own) : page;
+	int i;
+
+	if (!its || !redistributor || !at) {
+		say("gic %llx: no device for it", page);
+		return;
+	}
+	writel(0, its);
+	writel(0, redistributor);
+	for (i = 0; i < ARRAY_SIZE(all); i++) {
+		void __iomem *where = (all[i].its ? its : redistributor) + all[i].offset;
+		u64 before = readq(where), after;
+
+		writeq(at | all[i].flags, where);
+		after = readq(where);
+		writeq(before, where);
+		say("gic %s %llx: was %llx is %llx %s again %llx", all[i].name, page, before, after,
+		    (after & 0xfffffffff000UL) == at ? "taken" : "refused", readq(where));
+	}
+	writel(1, redistributor);
+	writel(1, its);
+	iounmap(its);
+	iounmap(redistributor);
+	if (own)
+		free_pages(own, TABLES_ORDER);
+}
+
 static int command(char *line)
 {
 	u64 x[8] = {};
@@ -691,6 +738,8 @@ static int command(char *line)
 		read_by_device(x[0]);
 	else if (!strcmp(name, "dma-write"))
 		write_by_device(x[0]);
+	else if (!strcmp(name, "gic"))
+		name_to_gic(x[0]);
 	else {
 		for (way = 0; way < ARRAY_SIZE(ways) && strcmp(name, ways[way].name); way++)
 			;

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device of the host's machine against a protected guest, by modules/hostile: catalogue line H30, whose DMA is expected to succeed until EL2 drives
-an SMMU. The device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel says."""
+"""Devices of the host's machine against EL2 and a protected guest, by modules/hostile: catalogue line H30. DMA is expected to succeed until EL2
+drives an SMMU: the device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel says. The interrupt controller's tables and its
+command queue are held back already: they lie where the host's kernel says, as long as that is the host's."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from hostile_host import Layout, attack
 from hostile_kvm import TROUBLE
 
 from delphyne.board import bare_guest, host, host_python, kmodule, protected_bare, qemu
@@ -21,51 +24,97 @@ SCRIPT = f"""
 dmesg -n 1
 insmod /hostile.ko
 mkfifo /tmp/line
-%s < /tmp/line > /tmp/said 2>&1 &
+RUN < /tmp/line > /tmp/said 2>&1 &
 pid=$!
 exec 3> /tmp/line
 while ! grep -q '{READY}' /tmp/said && kill -0 $pid; do usleep 100000; done
 set -- $(sed -n 's/^{READY} //p' /tmp/said)
-echo "dma-read $1" > /dev/hostile
-echo "dma-read $2" > /dev/hostile
-echo "dma-write $2" > /dev/hostile
-echo "dma-read $2" > /dev/hostile
+ATTACKS
 cat /dev/hostile
-echo "by the CPU: $(dd if=/proc/$pid/mem bs={PAGE} skip=$((0x$3 / {PAGE})) count=1 2>/dev/null | hexdump -v -e '16/1 "%%02x"')"
+echo "by the CPU: $(dd if=/proc/$pid/mem bs={PAGE} skip=$((0x$3 / {PAGE})) count=1 2>/dev/null | hexdump -v -e '16/1 "%02x"')"
 echo >&3
 wait $pid
 cat /tmp/said
 dmesg
 """
+"""What RUN starts says that it is ready with the frames of its page of code ($1) and its tree ($2), and where the first is in its monitor ($3)."""
+GIC_REGISTERS = ["GITS_BASER0", "GITS_CBASER", "GICR_PROPBASER", "GICR_PENDBASER"]
+
+
+class Attacked:
+    """A protected guest that waited while ATTACKS were made, and then went on to its end."""
+
+    def __init__(self, built: Built, guest: guest_build.Guest, attacks: str) -> None:
+        image = protected_bare.image(guest.image.read_bytes())
+        run = host_python.command("bare_guest", "--wait", "--protected", f"/{bare_guest.IMAGE}", "2", "3", "take-4kx4", "bring-4kx4")
+        machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024, extra=("-device", "vmcoreinfo"))
+        files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
+        script = SCRIPT.replace("RUN", run).replace("ATTACKS", attacks)
+        ready = bare_guest.prepared(host.Host(kernel="6.1", machine=machine, files=files), guest, script, protected=True)
+        done = host.run(ready, built.image, timeout=240.0)
+        self.console = done.console
+        assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+        found = re.search(rf"^{READY} ([0-9a-f]+) ([0-9a-f]+) [0-9a-f]+\r?$", done.console, re.MULTILINE)
+        assert found is not None, done.console[-20000:]
+        self.code, self.tree = (int(frame, 16) for frame in found.groups())
+        assert self.code, "the guest's page has a frame of the host's"
+        self.own_code, self.own_tree = (image[at - RAM : at - RAM + PAGE] for at in (CODE, TREE))
+        assert len(set(self.own_code)) > 100, "a page of code"
+        assert bare_guest.has_passed(done.console, 2), "the guest goes on with what it had"
+        for word in TROUBLE:
+            assert word not in done.console, f"{word}\n{done.console[-20000:]}"
 
 
 def test_a_device_of_the_hosts_reaches_a_guests_pages(built: Built, guest: guest_build.Guest) -> None:
     """H30, an expected failure: DMA reads a private page in clear and writes to one, where the host's CPUs get ciphertext, and EL2 hears of nothing.
     When this test fails the promise has changed: docs/threat-model.md and `dma-isolated` too."""
-    image = protected_bare.image(guest.image.read_bytes())
-    run = host_python.command("bare_guest", "--wait", "--protected", f"/{bare_guest.IMAGE}", "2", "3", "take-4kx4", "bring-4kx4")
-    machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024, extra=("-device", "vmcoreinfo"))
-    files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
-    ready = bare_guest.prepared(host.Host(kernel="6.1", machine=machine, files=files), guest, SCRIPT % run, protected=True)
-    done = host.run(ready, built.image, timeout=240.0)
-    assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
-    found = re.search(rf"^{READY} ([0-9a-f]+) ([0-9a-f]+) [0-9a-f]+\r?$", done.console, re.MULTILINE)
-    assert found is not None, done.console[-20000:]
-    code, tree = (int(frame, 16) for frame in found.groups())
-    assert code, "the guest's page has a frame of the host's"
-    own_code, own_tree = (image[at - RAM : at - RAM + PAGE] for at in (CODE, TREE))
-    assert len(set(own_code)) > 100, "a page of code"
-    assert read_by_device(done.console, code) == [own_code]
-    assert f"hostile: dma-write {tree:x}: done" in done.console, done.console[-20000:]
-    assert read_by_device(done.console, tree) == [own_tree, b"QEMU" + own_tree[4:]]
-    by_cpu = re.search(r"^by the CPU: ([0-9a-f]+)\r?$", done.console, re.MULTILINE)
-    assert by_cpu is not None, done.console[-20000:]
-    seen = bytes.fromhex(by_cpu[1])
-    assert len(seen) == PAGE
-    assert not any(seen[at : at + 16] == own_code[at : at + 16] for at in range(0, PAGE, 16) if len(set(own_code[at : at + 16])) > 1)
-    assert bare_guest.has_passed(done.console, 2), "the guest goes on with what it had"
-    for word in TROUBLE:
-        assert word not in done.console, f"{word}\n{done.console[-20000:]}"
+    attacks = ("dma-read $1", "dma-read $2", "dma-write $2", "dma-read $2")
+    seen = Attacked(built, guest, "\n".join(f'echo "{one}" > /dev/hostile' for one in attacks))
+    assert read_by_device(seen.console, seen.code) == [seen.own_code]
+    assert f"hostile: dma-write {seen.tree:x}: done" in seen.console, seen.console[-20000:]
+    assert read_by_device(seen.console, seen.tree) == [seen.own_tree, b"QEMU" + seen.own_tree[4:]]
+    by_cpu = re.search(r"^by the CPU: ([0-9a-f]+)\r?$", seen.console, re.MULTILINE)
+    assert by_cpu is not None, seen.console[-20000:]
+    shown = bytes.fromhex(by_cpu[1])
+    assert len(shown) == PAGE
+    own = seen.own_code
+    assert not any(shown[at : at + 16] == own[at : at + 16] for at in range(0, PAGE, 16) if len(set(own[at : at + 16])) > 1)
+
+
+def test_the_interrupt_controller_is_not_told_of_a_guests_pages(built: Built, guest: guest_build.Guest) -> None:
+    """H30: the registers keep what they had, EL2 says so, and the pages are what they were. A pending table is aligned to 64 KiB and two pages long:
+    where the guest's page is not among these the register may take what is in front of it."""
+    seen = Attacked(built, guest, "\n".join(f'echo "{one}" > /dev/hostile' for one in ("gic 0", "gic $1", "gic $2", "dma-read $1", "dma-read $2")))
+    assert [end for _, end, *_ in told(seen.console, 0)] == ["taken"] * 4, seen.console[-20000:]
+    for frame in (seen.code, seen.tree):
+        for name, end, was, now, again in told(seen.console, frame):
+            reached = name != "GICR_PENDBASER" or frame % 0x1_0000 < 2 * PAGE
+            assert end == "refused", name
+            assert was == again, name
+            assert was == now or not reached, name
+        assert seen.console.count("may not write") >= 3, seen.console[-20000:]
+    assert read_by_device(seen.console, seen.code) == [seen.own_code]
+    assert read_by_device(seen.console, seen.tree) == [seen.own_tree]
+
+
+def test_the_interrupt_controller_is_not_told_of_el2s_memory(built: Built, places: Layout, tmp_path: Path) -> None:
+    """H30: its image, its text and its translation tables, by every register that names memory."""
+    targets = [places.image.start, places.image.start + 0x1_0000, places.tables.start]
+    assert all(target % 0x1_0000 == 0 for target in targets)
+    script = "".join(f"try gic {target:x}\n" for target in (0, *targets))
+    seen = attack(built, places, tmp_path, "6.1", "cortex-a57", 2, script)
+    assert [end for _, end, *_ in told(seen.console, 0)] == ["taken"] * 4, seen.console
+    for target in targets:
+        for name, end, was, now, again in told(seen.console, target):
+            assert (end, was, was) == ("refused", now, again), f"{name}\n{seen.console}"
+    assert seen.console.count("may not write") == 4 * len(targets), seen.console
+
+
+def told(console: str, page: int) -> list[tuple[str, str, int, int, int]]:
+    """What came of naming a page in each register: its name, taken or refused, and what it held before, after, and at the end."""
+    lines = re.findall(rf"^hostile: gic (\w+) {page:x}: was (\w+) is (\w+) (taken|refused) again (\w+)\r?$", console, re.MULTILINE)
+    assert [line[0] for line in lines] == GIC_REGISTERS, console[-20000:]
+    return [(name, end, int(was, 16), int(now, 16), int(again, 16)) for name, was, now, end, again in lines]
 
 
 def read_by_device(console: str, frame: int) -> list[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from fdt_writer import board, cells64, write
+from gic_device import Gic
 from serial_port import SerialPort
 
 from delphyne.el2.arch import caches, cpu, image, psci
@@ -15,7 +16,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.control import console, stop
-from delphyne.el2.entry import cpus, demo, dispatch, host, host_modules, main, own_map
+from delphyne.el2.entry import cpus, demo, dispatch, gic_guard, host, host_modules, main, own_map
 from delphyne.el2.memory import frames, pages
 from delphyne.el2.sealing import engine
 from delphyne.lang import Order, Pa, Trap, TrapKind, Va, address_of, u32, u64, wipe
@@ -53,7 +54,11 @@ class Parked(Exception):
 
 
 class Firmware:
-    """PSCI as the machine's firmware has it. CPUs whose number is in `refused` do not start; those in `lost` start and never arrive."""
+    """PSCI as the machine's firmware has it, and the interrupt controller.
+
+    CPUs whose number is in `refused` do not start; those in `lost` start and never arrive."""
+
+    gic: Gic
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -86,6 +91,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
 
     statics = [MACHINE, own_map.EL2_SPACE, demo.DEMO_SPACE, pages.POOLS, pages.REGION, cpu.ONLINE, stop.STOPPING, stop.STOPPED]
     statics += [console.CONSOLE, engine.CHOICE, host.HOST, host_modules.WANTED, frames.LAYOUT]
+    statics += [gic_guard.PLACES, gic_guard.NAMED]
     forget_held_locks()
     for static in statics:
         wipe(static)
@@ -100,6 +106,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
         monkeypatch.setattr(cpus, "smc_call", firmware.call)
         port = SerialPort(UartKind.PL011)
         machine.add_device(UART_AT, 0x1000, port)
+        firmware.gic = Gic(machine)
         tick = iter(range(10**9))
         read = machine.read_register
         monkeypatch.setattr(machine, "read_register", lambda name: next(tick) * 10**8 if name == "CNTPCT_EL0" else read(name))

@@ -18,13 +18,14 @@ from delphyne.lang.hardware import Domain, SysReg
 ADDRESS_MODULES = (
     "delphyne.lang",
     "delphyne.board.guest",
+    "delphyne.el2.arch.gic_tables",
     "delphyne.el2.arch.uart",
     "delphyne.el2.entry.cpus",
     "delphyne.el2.entry.farewell",
     "delphyne.el2.entry.firmware",
 )
 """Modules and packages that may use `address_of`, `place_at`, `slice_at`, MMIO and another CPU's data: the language's own library, the
-bare guest of tests and measurements, the console's device, and the code that starts CPUs."""
+bare guest of tests and measurements, the devices that EL2 uses, and the code that starts CPUs."""
 
 
 def may_use_addresses(ctx: Context) -> bool:

@@ -17,6 +17,8 @@ from delphyne.lang import Array, Enum8, Pa, View, frozen, struct, text, u8, u64
 
 MAX_BANKS: Final = u64(32)
 MAX_RESERVED: Final = u64(64)
+MAX_REDISTRIBUTOR_REGIONS: Final = u64(16)
+MAX_ITS: Final = u64(16)
 
 
 class GicKind(Enum8):
@@ -31,7 +33,7 @@ class GicKind(Enum8):
 class Machine:
     """All that EL2 takes from the device tree. Banks are sorted by address and do not overlap; reserved regions are as found.
 
-    `gic` holds the distributor, then the redistributors (GICv3) or the CPU interface (GICv2)."""
+    `gic` holds the distributor, then the first redistributors (GICv3) or the CPU interface (GICv2)."""
 
     banks: Array[fdt.Region, 32]
     bank_count: u64
@@ -43,6 +45,14 @@ class Machine:
     conduit: Conduit
     gic_kind: GicKind
     gic: Array[fdt.Region, 2]
+    redistributors: Array[fdt.Region, 16]
+    """Of a GICv3: regions of redistributors in a row."""
+    redistributor_regions: u64
+    redistributor_stride: u64
+    """Bytes from one redistributor to the next; 0 where each says itself how large it is."""
+    its: Array[fdt.Region, 16]
+    """Interrupt translation services. One that the tree says is not to be used has no size."""
+    its_count: u64
     console: uart.Uart
 
 
@@ -53,7 +63,7 @@ MACHINE: Final = frozen(Machine())
 def describe(raw: View[u8], machine: Machine) -> fdt.Tree | Err:
     """Reads the tree in `raw` into `machine`, which is all zero before.
 
-    Errors: those of `fdt.open_tree`; NOT_FOUND without RAM or CPUs; NO_MEMORY for more banks or reserved regions than fit; MALFORMED for banks
+    Errors: those of `fdt.open_tree`; NOT_FOUND without RAM or CPUs; NO_MEMORY for more of anything than fits; MALFORMED for banks
     that overlap; UNSUPPORTED for addresses of more than two cells."""
     tree = fdt.open_tree(raw)
     if isinstance(tree, Err):
@@ -108,6 +118,8 @@ def _take_node(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, 
             return _add_cpu(raw, tree, parent, node, machine)
         if fdt.name_is(raw, parent, text(b"reserved-memory")) and fdt.is_available(raw, tree, node):
             return _add_reserved(raw, tree, trail, node, machine)
+    if fdt.is_compatible(raw, tree, node, text(b"arm,gic-v3-its")):
+        return _add_its(raw, tree, trail, node, machine)
     if machine.gic_kind is GicKind.NONE and fdt.is_available(raw, tree, node):
         return _take_gic(raw, tree, trail, node, machine)
     return None
@@ -228,6 +240,45 @@ def _take_gic(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, m
             return region
         machine.gic[i] = region
     machine.gic_kind = kind
+    return _take_redistributors(raw, tree, trail, node, machine) if kind is GicKind.GICV3 else None
+
+
+def _take_redistributors(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    """The regions behind the distributor's, and how far apart redistributors are (Linux Documentation, arm,gic-v3.yaml)."""
+    count = fdt.read_cell(raw, tree, node, text(b"#redistributor-regions"), u64(1))
+    if isinstance(count, Err):
+        return count
+    if count > MAX_REDISTRIBUTOR_REGIONS:
+        return Err.NO_MEMORY
+    for i in u64.range(count):
+        region = fdt.read_region(raw, tree, trail, node, i + 1)
+        if isinstance(region, Err):
+            return region
+        machine.redistributors[i] = region
+    machine.redistributor_regions = count
+    stride = fdt.find_property(raw, tree, node, text(b"redistributor-stride"))
+    if isinstance(stride, Err):
+        if stride is Err.NOT_FOUND:
+            return None
+        return stride
+    bytes = fdt.read_number(raw, stride, u64(0), u64(2))
+    if isinstance(bytes, Err):
+        return bytes
+    machine.redistributor_stride = bytes
+    return None
+
+
+def _add_its(raw: View[u8], tree: fdt.Tree, trail: fdt.Trail, node: fdt.Node, machine: Machine) -> None | Err:
+    """One interrupt translation service that the CPUs can address, whether it is to be used or not: its registers are there."""
+    region = fdt.read_region(raw, tree, trail, node, u64(0))
+    if isinstance(region, Err):
+        if region is Err.INVALID:
+            return None
+        return region
+    if machine.its_count == MAX_ITS:
+        return Err.NO_MEMORY
+    machine.its[machine.its_count] = region if fdt.is_available(raw, tree, node) else fdt.Region(region.base, u64(0))
+    machine.its_count += 1
     return None
 
 

@@ -3,9 +3,10 @@
 
 The host sees the machine one to one, but for EL2's memory, which is in its device tree no more and in its map never, and for the frames of protected
 guests. RAM is mapped before the first instruction (`memory.host_map`); everything else when it is first touched, since no tree says where all
-devices are.
+devices are; but for pages of the interrupt controller, to which each access is looked at (`gic_guard`).
 
-Locks: HOST_LOCK (22) while the map is made and filled; what a touch of a guest's frame takes is in `guest.private`.
+Locks: HOST_LOCK (22) while the map is made and filled; what a touch of a guest's frame takes is in `guest.private`, and what an access to the
+interrupt controller takes, in `gic_guard`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, level_size
 from delphyne.el2.arch.translation import VTCR_EL2, physical_bits, physical_size
 from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
-from delphyne.el2.entry import cpus, firmware, host_modules, own_map
+from delphyne.el2.entry import cpus, firmware, gic_guard, host_modules, own_map
 from delphyne.el2.guest import touch
 from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.kvm.layout import Phase
@@ -90,6 +91,10 @@ def prepare(machine: Machine, raw: View[u8], tree: fdt.Tree, blob: fdt.Region) -
     written = _write_tree(raw, tree, tree.total + TREE_GROWTH)
     if isinstance(written, Err):
         return written
+    guarded = gic_guard.prepare(machine)
+    if isinstance(guarded, Err):
+        log(Level.ERROR, f"the interrupt controller cannot be kept from naming memory ({guarded})")
+        return guarded
     with HOST_LOCK:
         return _make_map(machine)
 
@@ -273,19 +278,21 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
     Any other abort is the host's to hear of: HPFAR_EL2 does not say where it was, and trying again would not end."""
     ipa = (frame.hpfar >> 4) << 12
-    if iss.fsc & ~FAULT_LEVEL == TRANSLATION_FAULT and own_end(ipa) is None and _answer(frame, ipa, iss.cm):
+    if iss.fsc & ~FAULT_LEVEL == TRANSLATION_FAULT and own_end(ipa) is None and _answer(frame, iss, ipa, instruction):
         return
     log(Level.WARNING, f"the host at {frame.elr:#x} touches {ipa:#x}, which is not its own: write {iss.wnr}, fault status {iss.fsc:#x}")
     inject.external_abort(frame, instruction)
 
 
-def _answer(frame: Frame, ipa: u64, maintenance: bool) -> bool:
+def _answer(frame: Frame, iss: AbortIss, ipa: u64, instruction: bool) -> bool:
     """Whether the host goes on: with its access, before or behind it. Of a guest's page it gets what an export leaves; maintenance of caches, which
     shows nothing, is not done, since EL2 has done what there was to do."""
+    if gic_guard.touches(ipa, u64(1)):
+        return not instruction and gic_guard.serve(frame, iss, Pa(ipa))
     if frames.index_of(Pa(ipa)) is None:
         with HOST_LOCK:
             return _fill(ipa)
-    if maintenance and touch.is_guests(Pa(ipa)):
+    if iss.cm and touch.is_guests(Pa(ipa)):
         skip(frame)
         return True
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
@@ -325,7 +332,7 @@ def _fill(ipa: u64) -> bool:
     for level in u64.range(1, 4):
         size = level_size(level)
         base = ipa & ~(size - 1)
-        if not _touches_own(base, size) and not frames.touches_ram(Pa(base), size):
+        if not _touches_own(base, size) and not gic_guard.touches(base, size) and not frames.touches_ram(Pa(base), size):
             mapped = host_map.add(base, size)
             if not isinstance(mapped, Err):
                 return True

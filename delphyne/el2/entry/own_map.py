@@ -352,6 +352,15 @@ def enter(root: Pa) -> None:
     image.switch_map(mine.tcr, mine.mair, root, mine.sctlr)
 
 
+@boot
+def map_device(page: Pa) -> None | Err:
+    """One page of a device's registers into EL2's map, which is in use. Err.RANGE where there can be none, Err.EXISTS, Err.NO_MEMORY."""
+    if not can_be_device(page):
+        return Err.RANGE
+    with EL2_LOCK:
+        return stage1.map_range(EL2_SPACE, Va(page.raw), page, PAGE_SIZE, Use.DEVICE)
+
+
 def can_be_device(at: Pa) -> bool:
     """Whether registers can lie there: where this processor has addresses, and not in EL2's own image."""
     return at.raw >> physical_bits() == 0 and not image.image_start() <= at < image.image_end()
