@@ -275,7 +275,7 @@ def hostimage(
 
     for line in debian.KERNELS:
         typer.echo(os.path.relpath(debian.kernel(line)))
-        for module in ("hostile", "hostile_kvm", "hostile_vcpu", "guest-dma"):
+        for module in ("hostile", "hostile_kvm", "hostile_vcpu", "hostile_table", "guest-dma"):
             typer.echo(os.path.relpath(kmodule.build(module, line)))
     for line in debian.FLAVOURS if flavours else ():
         typer.echo(os.path.relpath(debian.kernel(line)))

@@ -37,6 +37,19 @@ CHANGED = f"{PROTECTED}::test_an_image_that_was_changed_is_no_protected_guest"
 SWAPPED = "tests/system/test_protected_guest.py::test_the_host_moves_pages_that_it_cannot_read"
 MONITOR = "tests/attack/test_hostile_monitor.py::test_a_vmm_gets_nothing_by_kvms_own_calls"
 ENDS = "tests/attack/test_guest_ends.py"
+MANIFESTS = "tests/attack/test_hostile_monitor.py::test_no_manifest_but_a_sound_one_protects"
+GIVEN = "tests/attack/test_given_frames.py::test_no_frame_that_is_somebodys_is_given"
+ODD = "tests/attack/test_guest_call_attacks.py::test_odd_instructions_and_tables_come_to_an_end"
+ROOT_READS = "tests/attack/test_hostile_pages.py::test_whatever_only_reads_gets_ciphertext_and_costs_the_guest_nothing"
+ROOT_WRITES = "tests/attack/test_hostile_pages.py::test_whatever_writes_stops_the_guest"
+FORGERIES = "tests/attack/test_hostile_pages.py::test_what_comes_back_altered_exchanged_old_or_from_another_guest_stops_the_guest"
+MEANWHILE = "tests/attack/test_hostile_pages.py::test_what_the_host_writes_meanwhile_is_verified_or_comes_too_late"
+ALIKE = "tests/attack/test_hostile_pages.py::test_pages_of_one_content_never_look_alike"
+READ_ONLY = "tests/attack/test_hostile_pages.py::test_a_guest_goes_on_when_its_memory_was_read_only_for_a_while"
+CLEAN = "tests/attack/test_hostile_pages.py::test_a_clean_page_comes_back_as_one_that_may_only_be_read"
+COUNTERS = "tests/attack/test_hostile_pages.py::test_no_counter_goes_back"
+GIVEN_UP = "tests/attack/test_hostile_pages.py::test_a_page_that_was_given_up_may_be_lost_and_no_other"
+EXCLUSIVES = "tests/attack/test_hostile_pages.py::test_exclusives_on_a_page_that_comes_and_goes"
 STORM = f"{GUESTS}::test_a_storm_beside_a_guest"
 STAYS = f"{GUESTS}::test_no_stay_at_el2_is_long"
 
@@ -147,7 +160,7 @@ _NOW = (
             f"{FRAMES}::test_a_live_address_keeps_its_frame_whatever_the_host_maps_there",
             f"{FRAMES}::test_a_frame_that_is_the_guests_already_is_not_given_twice", f"{FRAMES}::test_no_other_vm_gets_a_guests_frame",
             f"{FRAMES}::test_a_table_of_the_hosts_that_was_given_away_leads_nowhere",
-            f"{PAGES}::test_a_guest_that_is_becoming_protected_loses_what_another_gets", MONITOR,
+            f"{PAGES}::test_a_guest_that_is_becoming_protected_loses_what_another_gets", MONITOR, GIVEN,
         ),
         Verdict.HOLDS,
     ),
@@ -155,12 +168,12 @@ _NOW = (
         "H9", "a page changed between check and use: while it is given, imported, or read as a manifest",
         (
             f"{FRAMES}::test_what_a_host_writes_while_it_gives_a_frame_is_verified_or_comes_too_late",
-            f"{FRAMES}::test_a_manifest_is_copied_once_and_the_copy_is_what_counts",
+            f"{FRAMES}::test_a_manifest_is_copied_once_and_the_copy_is_what_counts", MEANWHILE,
         ),
         Verdict.HOLDS,
     ),
     Attack(
-        "H21", "a failed import tried again with the same data", (f"{FRAMES}::test_an_import_that_failed_fails_again",), Verdict.HOLDS,
+        "H21", "a failed import tried again with the same data", (f"{FRAMES}::test_an_import_that_failed_fails_again", FORGERIES), Verdict.HOLDS,
     ),
     Attack(
         "H22", "a page exported while a vCPU writes to it",
@@ -188,18 +201,31 @@ _NOW = (
         "H33", "frames that EL2 will write to given to a protected guest: a vCPU's structure, list registers, SVE registers, its VM's",
         (
             f"{PINNED}::test_no_frame_that_el2_writes_for_a_vcpu_can_be_given_away", f"{PINNED}::test_a_vcpu_whose_frames_are_a_guests_does_not_run",
+            GIVEN,
         ),
         Verdict.HOLDS,
     ),
-    Attack("H14", "a private page touched in every way a host can", (TOUCHES, SWAPPED), Verdict.IN_PART),
-    Attack("H15", "frames not zeroed after every kind of end", (f"{PAGES}::test_the_end_gives_everything_back_zeroed", CHANGED), Verdict.IN_PART),
+    Attack(
+        "H14", "a private page touched in every way a host can (cache maintenance by address, which never faults in QEMU, is not tried)",
+        (ROOT_READS, ROOT_WRITES, TOUCHES, SWAPPED), Verdict.IN_PART,
+    ),
+    Attack(
+        "H15", "frames not zeroed after every kind of end (a kexec of the host beside a guest is not tried)",
+        (f"{PAGES}::test_the_end_gives_everything_back_zeroed", CHANGED, "tests/system/test_wiped_memory.py", ENDS), Verdict.IN_PART,
+    ),
     Attack(
         "H18", "ciphertext altered, swapped or replayed",
-        (f"{PAGES}::test_what_was_altered_replayed_or_moved_is_refused_and_stays_the_hosts", TOUCHES), Verdict.IN_PART,
+        (f"{PAGES}::test_what_was_altered_replayed_or_moved_is_refused_and_stays_the_hosts", FORGERIES, ROOT_WRITES, TOUCHES), Verdict.HOLDS,
     ),
-    Attack("H19", "a clean page altered or made writable", (f"{PAGES}::test_a_clean_page_is_measured_and_comes_back_read_only",), Verdict.IN_PART),
-    Attack("H20", "one page exported again and again", (f"{PAGES}::test_the_same_page_never_looks_the_same_twice",), Verdict.IN_PART),
-    Attack("H23", "storms of swap, KSM, compaction, hot-unplug and dirty logging", (SWAPPED,), Verdict.IN_PART),
+    Attack(
+        "H19", "a clean page altered or made writable; memory that the host may only read",
+        (f"{PAGES}::test_a_clean_page_is_measured_and_comes_back_read_only", FORGERIES, CLEAN, READ_ONLY), Verdict.HOLDS,
+    ),
+    Attack("H20", "one page exported again and again", (f"{PAGES}::test_the_same_page_never_looks_the_same_twice", ALIKE), Verdict.HOLDS),
+    Attack(
+        "H23", "storms of swap, KSM, compaction, dirty logging, and of what moves pages (memory of an arm64 machine's boot cannot be unplugged)",
+        (SWAPPED, "tests/attack/test_host_storms.py", "tests/system/test_soak.py"), Verdict.HOLDS,
+    ),
     Attack(
         "H30",
         "DMA reads and writes a private page: nothing keeps it off without an SMMU (registers of the GIC that name EL2's or private frames: "
@@ -214,11 +240,11 @@ _NOW = (
     Attack("H24", "vCPU registers read and changed by the host", (ENTRIES, LIES, DEBUGGER, MONITOR, ANSWERS), Verdict.IN_PART),
     Attack("H25", "exceptions injected that no exit allows", (ENTRIES, ANSWERS), Verdict.HOLDS),
     Attack("H26", "a second vCPU started without the guest, or with another entry or context", (STRANGERS, ENTRIES, ANSWERS), Verdict.HOLDS),
-    Attack("H27", "the virtual counter moved back", ("tests/guest/test_guest_time.py",), Verdict.IN_PART),
+    Attack("H27", "the virtual counter moved back and forth, and the other counter", ("tests/guest/test_guest_time.py", COUNTERS), Verdict.HOLDS),
     Attack("H29", "debug, single step, counters and trace of a guest", (DEBUGGER,), Verdict.IN_PART),
     Attack(
-        "G0", "reboot and power-off from inside, by a guest that is told of no stolen time (kexec from inside, ballooning: later-room)",
-        (ENDS,), Verdict.IN_PART,
+        "G0", "reboot and power-off from inside, no stolen time, ballooning with and without RELINQUISH (kexec from inside: later-room)",
+        (ENDS, GIVEN_UP), Verdict.IN_PART,
     ),
     Attack("G1", "guest calls with every kind of argument, from two vCPUs at once", (CALLS, TWO_CPUS), Verdict.HOLDS),
     Attack(
@@ -230,9 +256,9 @@ _NOW = (
         ),
         Verdict.HOLDS,
     ),
-    Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", BECOMING, CHANGED), Verdict.IN_PART),
-    Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM), Verdict.IN_PART),
-    Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE,), Verdict.IN_PART),
+    Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", BECOMING, CHANGED, MANIFESTS), Verdict.HOLDS),
+    Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM, ODD), Verdict.IN_PART),
+    Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE, ODD, EXCLUSIVES), Verdict.HOLDS),
     Attack(
         "K4", "keys without entropy",
         ("tests/sealing/test_entropy.py", "tests/el2_boot/test_host_seed.py", f"{BECOMING}::test_calls_at_wrong_times"), Verdict.HOLDS,

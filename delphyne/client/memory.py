@@ -46,6 +46,10 @@ class Memory:
         self._check(at, size)
         self._mapping.madvise(mmap.MADV_DONTNEED, self._offset + at, size)
 
+    def merge(self) -> None:
+        """Pages with the same content may become one (madvise(2), MADV_MERGEABLE); not of memory that is `kept`."""
+        self._mapping.madvise(mmap.MADV_MERGEABLE, self._offset, self.size)
+
     def frame(self, at: int) -> int:
         """The physical address of the page at the offset `at`, told to root alone (/proc/self/pagemap); 0 where there is none."""
         self._check(at, 1)

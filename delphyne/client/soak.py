@@ -35,6 +35,7 @@ class Storm:
 
     def __init__(self, memory: Memory, seed: int, count: int) -> None:
         self.memory, self.count = memory, count
+        self.ways: tuple[str, ...] = WAYS
         self.exports = dict.fromkeys(WAYS, 0)
         self.plaintext = 0
         self.asked = 0
@@ -61,7 +62,7 @@ class Storm:
     def step(self) -> None:
         """Some pages in a row, by one way."""
         pages = 1 + self._below(ROW)
-        first, way = self._below(PAGES - pages + 1), WAYS[self._below(len(WAYS))]
+        first, way = self._below(PAGES - pages + 1), self.ways[self._below(len(self.ways))]
         at, size = first * PAGE, pages * PAGE
         if way == "drop":
             self.memory.drop(at, size)

@@ -16,7 +16,7 @@ TOUCHES = "tests/attack/test_protected_attacks.py::test_the_hosts_kernel_touches
 CHANGED = "tests/attack/test_protected_attacks.py::test_an_image_that_was_changed_is_no_protected_guest"
 ENTRIES = "tests/attack/test_vcpu_attacks.py::test_what_the_host_changes_at_every_entry_is_not_taken"
 STRANGERS = "tests/attack/test_vcpu_attacks.py::test_a_vcpu_that_nobody_turned_on_does_not_run"
-WIPED = "tests/system/test_wiped_memory.py"
+ROOT_OF_HOST = "tests/attack/test_hostile_pages.py"
 FRAMES = "tests/guest/test_hostile_frames.py"
 PAGES = "tests/guest/test_private_pages.py"
 """Of what QEMU hides: its TLBs forget a VM whenever another one's tables become current."""
@@ -106,7 +106,8 @@ FAULTS = (
     ),
     Fault(
         "pages leave in clear", "sealing/page.py",
-        "            if not job.record.terms.clean:\n", "            if job.record.terms.clean:\n", TOUCHES,
+        "    engine.crypt(area, key, aes256.Counter(job.record.terms.version, job.position // aes256.BLOCK_SIZE), piece)\n", "    return\n",
+        ROOT_OF_HOST,
     ),
     Fault(
         "a segment's digest is not looked at", "kvm/protect.py",
@@ -115,7 +116,19 @@ FAULTS = (
     Fault(
         "frames come back as they are", "guest/private.py",
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    steps.give_back(index, ipa, pa)\n",
-        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    steps.give_back(index, ipa, pa)\n", WIPED,
+        "    clean_range(Va(pa.raw), PAGE_SIZE)\n    steps.give_back(index, ipa, pa)\n", ROOT_OF_HOST,
+    ),
+    Fault(
+        "what comes back is not verified", "sealing/page.py", "engine.same(digest[:], job.record.digest[:])", "engine.same(digest[:], digest[:])",
+        ROOT_OF_HOST,
+    ),
+    Fault(
+        "what may only be read comes back to be written", "guest/moving.py", "Rights(terms.read, terms.write, terms.execute)",
+        "Rights(terms.read, True, terms.execute)", ROOT_OF_HOST,
+    ),
+    Fault(
+        "a guest's counter is its host's", "guest/time.py", "    if wrap_sub(now, changed) >= guards.SEEN[index].load(Order.ACQUIRE):\n",
+        "    if changed <= now:\n", ROOT_OF_HOST,
     ),
 )
 

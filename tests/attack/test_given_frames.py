@@ -2,7 +2,7 @@
 """A hostile host gives a protected guest frames that are not to be a guest's, by what it writes into KVM's own table (modules/hostile_table,
 delphyne/client/hostile_table.py). Catalogue lines H8 and H33; what a host writes meanwhile (H9) is in test_hostile_pages.py.
 
-The structure of a VM is not offered: EL2 only reads it, and a host that gives it away stops itself.
+The structure of a VM is not offered: a host that gives it away stops itself.
 """
 
 from __future__ import annotations

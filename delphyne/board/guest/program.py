@@ -18,6 +18,7 @@ CNTV_TVAL_EL0: Final = SysReg(u64, "CNTV_TVAL_EL0", 3, 3, 14, 3, 0)
 CNTVCT_EL0: Final = SysReg(u64, "CNTVCT_EL0", 3, 3, 14, 0, 2)
 CNTPCT_EL0: Final = SysReg(u64, "CNTPCT_EL0", 3, 3, 14, 0, 1)
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
+ID_AA64ISAR0_EL1: Final = SysReg(u64, "ID_AA64ISAR0_EL1", 3, 0, 0, 6, 0)
 TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
 
 SMALL: Final = Pa(u64(0x8000_0000))
@@ -543,7 +544,13 @@ def _walks(seed: u64) -> Wrong:
 
 
 def _exclusive() -> Wrong:
-    """Each addition to a word is there at the end, whoever looks at its page meanwhile."""
+    """Each addition to a word is there at the end, whoever looks at its page meanwhile; atomic ones too, where there are any."""
     mmio_write64(KEPT, u64(0))
     start.add_exclusively(KEPT.raw, ADDITIONS)
-    return Wrong.NOTHING if mmio_read64(KEPT) == ADDITIONS else Wrong.MEMORY
+    if mmio_read64(KEPT) != ADDITIONS:
+        return Wrong.MEMORY
+    if ID_AA64ISAR0_EL1.read() >> 20 & 0xF >= 2:
+        start.add_atomically(KEPT.raw, ADDITIONS)
+        if mmio_read64(KEPT) != ADDITIONS * 2:
+            return Wrong.MEMORY
+    return Wrong.NOTHING

@@ -158,6 +158,16 @@ add_exclusively:
         b.ne    add_exclusively
         ret
 
+        .arch_extension lse
+        .globl  add_atomically                  // the same by the instruction of FEAT_LSE
+add_atomically:
+        mov     x9, #1
+2:      stadd   x9, [x0]
+        subs    x1, x1, #1
+        b.ne    2b
+        ret
+        .arch_extension nolse
+
         .globl  wait_for_interrupt
 wait_for_interrupt:
         dsb     sy

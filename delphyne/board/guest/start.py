@@ -70,6 +70,11 @@ def add_exclusively(address: u64, times: u64) -> None:
 
 
 @assembly
+def add_atomically(address: u64, times: u64) -> None:
+    """The same by one instruction each, which FEAT_LSE has to be there for."""
+
+
+@assembly
 def write_debug_register(address: u64) -> u64:
     """A breakpoint's address is written and read back, with a hypercall in between: 3 where every instruction ran once and the address was kept."""
     raise RuntimeError("no debug registers in CPython")
