@@ -29,7 +29,7 @@ from delphyne.lang import Array, Ipa, Pa, Slice, secret, u8, u16, u64, wipe
 from delphyne.lang.locks import forget_held_locks
 from delphyne.lang.machine import Access, GuestFault, Machine
 
-PAGE = 4096
+PAGE, BLOCK = 4096, 0x20_0000
 RAM, RAM_SIZE = 0x4000_0000, 0x0180_0000
 TABLE_PAGES = 16 + 6 + 48
 PAGES_AT, BOOKKEEPING_AT, FRAMES_AT, RECORDS_AT = RAM, RAM + 0x40_0000, RAM + 0x50_0000, RAM + 0x60_0000
@@ -264,6 +264,7 @@ class World:
                 if pa in owners:
                     assert owners[pa] == (int(entry.owner), int(entry.page) * PAGE)
                 promised += entry.state is State.PRIVATE
+        self._check_blocks()
         assert sum(bool(move.used) for move in self.moves()) == sum(self.entry(pa).state is State.BUSY for pa in self.looked_at)
         promised += int(records.LEDGER.taken)
         assert int(records.LEDGER.promised) == promised
@@ -271,6 +272,18 @@ class World:
         if host_map.LAST.block != 0:
             found = tables.walk(HOST_SPACE, (host_map.LAST.block - 1) << host_map.BLOCK_SHIFT)
             assert (found.level, found.table) == (3, host_map.LAST.table), "the host's last table is another"
+
+    def _check_blocks(self) -> None:
+        """The host's blocks of 2 MiB are whole where all frames are the host's or shared, and tables of pages elsewhere, of which so many are out."""
+        out: dict[int, int] = {}
+        for pa in self.looked_at:
+            gone = self.entry(pa).state in (State.PRIVATE, State.BUSY)
+            out[pa // BLOCK] = out.get(pa // BLOCK, 0) + gone
+        with HOST_LOCK:
+            for block, count in out.items():
+                found = tables.walk(HOST_SPACE, u64(block * BLOCK))
+                assert found.level == (3 if count else 2), f"{count} pages are out of {block * BLOCK:#x}"
+                assert not count or host_map.OUT[found.table] == count
 
     @staticmethod
     def moves() -> list[moving.Move]:

@@ -173,7 +173,6 @@ class PrivatePages(RuleBasedStateMachine):
         self.world.looked_at = FRAMES
         self.memory = {frame: bytes(PAGE) for frame in FRAMES}
         self.pins = dict.fromkeys(FRAMES, 0)
-        self.split: set[int] = set()
         self.cpu = self.steps = 0
         self.picked: list[object] = []
         self.lively = False
@@ -230,6 +229,11 @@ class PrivatePages(RuleBasedStateMachine):
                 if page.frame == frame and page.kind in HAVE:
                     return guest, ipa, page
         return None
+
+    def is_split(self, frame: int) -> bool:
+        """Whether a page is out of the host's block that this frame lies in, so that taking another one needs no table."""
+        held = [holder[2].kind for near in FRAMES if near // BLOCK == frame // BLOCK and (holder := self.holder(near)) is not None]
+        return any(kind in ALONE for kind in held)
 
     def is_hosts_to_see(self, frame: int) -> bool:
         holder = self.holder(frame)
@@ -349,10 +353,8 @@ class PrivatePages(RuleBasedStateMachine):
             return possible | {Err.BUSY}
         if kind is Kind.LENT:
             return possible | {None}
-        if lack == "host" and frame // BLOCK not in self.split:
+        if lack == "host" and not self.is_split(frame):
             return possible | {Err.NO_MEMORY}
-        if not possible:
-            self.split.add(frame // BLOCK)
         if kind is Kind.EXPORTED and self.memory[frame] != guest.pages[ipa].given:
             return possible | {Err.INTEGRITY}
         return possible | {None}
@@ -365,8 +367,6 @@ class PrivatePages(RuleBasedStateMachine):
             self.memory[frame] = page.content
         elif page.kind is Kind.UNTOUCHED:
             self.memory[frame] = bytes(PAGE)
-        if not is_lent:
-            self.split.add(frame // BLOCK)
         guest.pages[ipa] = Page(Kind.SHARED if is_lent else Kind.PRIVATE, frame, page.rights if page.kind is Kind.EXPORTED else steps.FULL)
         if is_lent:
             self.memory[frame] = stores.last or self.memory[frame]
@@ -397,8 +397,6 @@ class PrivatePages(RuleBasedStateMachine):
                 self.forgot_instructions(frame)
         else:
             assert not stores.guests
-            if result is Err.INTEGRITY:
-                self.split.add(frame // BLOCK)
 
     def host_gives(self, wanted: int | None = None) -> None:
         """A frame for a page that has none, with whatever in it."""
@@ -625,11 +623,10 @@ class PrivatePages(RuleBasedStateMachine):
             page.kind = Kind.UNTOUCHED
         elif page.kind is not Kind.SHARED:
             assert result is Err.STATE
-        elif lack == "records" or self.promised() == RECORDS or (lack == "host" and page.frame // BLOCK not in self.split):
+        elif lack == "records" or self.promised() == RECORDS or (lack == "host" and not self.is_split(page.frame)):
             assert result is Err.NO_MEMORY
         else:
             assert result is None
-            self.split.add(page.frame // BLOCK)
             page.kind, page.rights = Kind.PRIVATE, steps.FULL
             self.forgot_instructions(page.frame)
             if not stores.any:
@@ -818,7 +815,6 @@ class PrivatePages(RuleBasedStateMachine):
             return
         assert result in self.results(guest, ipa, frame, lack, Kind.UNTOUCHED)
         if result is None:
-            self.split.add(frame // BLOCK)
             guest.pages[ipa] = Page(Kind.HELD, frame, rights)
 
     def guest_ends(self, guest: Guest, pieces: int) -> None:
