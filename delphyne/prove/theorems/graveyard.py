@@ -168,7 +168,7 @@ def uncount_leaf(given: Given) -> None:
 
     def index_of(pa: Pa) -> u64 | None:
         given.require(term(pa) == term(word) & 0xFFFF_FFFF_F000, "of where the leaf led")
-        return integer(index) if ram else None  # type: ignore[no-any-return]
+        return integer(index) if ram else None
 
     given.replace(frames.index_of, index_of)
     given.replace(blocks.uncount, lambda first, last: done.append((term(first), term(last))))

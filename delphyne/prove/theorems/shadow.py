@@ -695,7 +695,8 @@ def may_show(given: Given) -> None:
 @about(shadow.create, outcomes=("made", "refused"), assumes=("stages.create_stage2",))
 def create(given: Given) -> None:
     """A stage 2 whose tables come from the guests' pool, its start tables from the pool with units that are large enough."""
-    shade, bits, vmid, asked = SimpleNamespace(space=Space()), given.u64("bits"), given.u16("vmid"), []
+    shade: Any = SimpleNamespace(space=Space())
+    bits, vmid, asked = given.u64("bits"), given.u16("vmid"), []
     refused = given.boolean("refused")
 
     def make(*arguments: Any) -> Err | None:
