@@ -399,7 +399,7 @@ def test_what_the_controller_does_not_answer_is_a_bus_error(host: Host) -> None:
             assert host.is_bus_error(at, value, isv=0, s1ptw=1)
         assert host.is_bus_error(at & ~0xFFF, 1, 8), "64 bits at the control register"
     frame = Frame()
-    frame.esr, frame.hpfar, frame.far = u64(0x20 << 26 | 1 << 25 | 1 << 24 | 3 << 22 | 7), u64(ITS >> 12 << 4), u64(ITS)
+    frame.esr, frame.hpfar, frame.far = u64(0x20 << 26 | 1 << 25 | 1 << 24 | 3 << 22 | 7), u64(ITS >> 12 << 4), u64(ITS + TYPER)
     frame.elr, frame.spsr = u64(PC), u64(0x3C5)
     dispatch.el2_lower(frame, u64(0))
     assert int(frame.elr) == 0x8_0200
