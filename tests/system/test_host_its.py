@@ -83,7 +83,7 @@ echo c > /proc/sysrq-trigger
     done = run(Host(kernel="6.1", machine=machine, script=script, files=files, arguments="crashkernel=256M"), debug_image, timeout=200.0)
     assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console}\n{done.complaint}"
     report = done.console.rpartition("second kernel:")[2]
-    assert "using preallocated redistributor tables" in report, done.console
+    assert "Using preallocated redistributor tables" in report, done.console
     assert report.count(READ_WHOLE) == 2, done.console
     assert _interrupts(report.partition("read again")[0]) > 0, done.console
     assert "report complete" in report, done.console
