@@ -299,6 +299,14 @@ def test_more_interrupts_make_the_pending_table_larger(host: Host) -> None:
     assert pins() == pages_of(range(FREE, FREE + 0x8000), range(FREE + 0x10_0000, FREE + 0x10_1000))
 
 
+def test_a_pending_table_is_aligned(host: Host) -> None:
+    """Whether a device keeps the address bits that are RES0, and what it makes of them, is not left to it."""
+    assert host.store(ONE + PROPBASER, FREE | 15)
+    assert host.store(ONE + PENDBASER, FREE + 0x2_3000)
+    assert host.gic.redistributors[0].held[PENDBASER] == FREE + 0x2_0000
+    assert pins() == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
+
+
 def test_two_levels_are_one(host: Host) -> None:
     for value in (INDIRECT, VALID | INDIRECT | FREE):
         assert host.store(ITS + BASER, value)
@@ -399,7 +407,7 @@ def test_what_the_controller_does_not_answer_is_a_bus_error(host: Host) -> None:
             assert host.is_bus_error(at, value, isv=0, s1ptw=1)
         assert host.is_bus_error(at & ~0xFFF, 1, 8), "64 bits at the control register"
     frame = Frame()
-    frame.esr, frame.hpfar, frame.far = u64(0x20 << 26 | 1 << 25 | 1 << 24 | 3 << 22 | 7), u64(ITS >> 12 << 4), u64(ITS)
+    frame.esr, frame.hpfar, frame.far = u64(0x20 << 26 | 1 << 25 | 1 << 24 | 3 << 22 | 7), u64(ITS >> 12 << 4), u64(ITS + TYPER)
     frame.elr, frame.spsr = u64(PC), u64(0x3C5)
     dispatch.el2_lower(frame, u64(0))
     assert int(frame.elr) == 0x8_0200

@@ -37,6 +37,8 @@ GITS_BASER_COUNT: Final = u64(8)
 GITS_TYPER_VIRTUAL: Final = u64(1 << 1 | 1 << 37 | 1 << 39 | 1 << 40 | 3 << 41)
 """Virtual, VMOVP, VSGI, VMAPP and SVPET: what an ITS has for virtual LPIs."""
 CWRITER_OFFSET: Final = u64(0xF_FFE0)
+PENDBASER_UNALIGNED: Final = u64(0xF000)
+"""Of an address in GICR_PENDBASER: RES0, since a pending table is aligned to 64 KiB."""
 VALID: Final = u64(1 << 63)
 """In GICR_VPENDBASER, and in GICR_VPROPBASER of GICv4.1: the redistributor uses the tables. GICv4.0's GICR_VPROPBASER has no such bit and
 counts only beside a valid GICR_VPENDBASER."""

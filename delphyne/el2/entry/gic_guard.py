@@ -348,7 +348,7 @@ def _write_lpi_table(page: Pa, number: u64, word: u64, wanted: u64) -> bool:
         return False
     named = NAMED[number]
     old = read64(page, word)
-    write64(page, word, wanted)
+    write64(page, word, wanted & ~gic_tables.PENDBASER_UNALIGNED if word == gic_tables.GICR_PENDBASER else wanted)
     registered = Propbaser.of(read64(page, gic_tables.GICR_PROPBASER))
     number_bits = gic_tables.interrupt_bits(registered, PLACES.number_bits)
     properties = named.tables[PROPERTIES]
