@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device of the host's machine against a protected guest, by modules/hostile: catalogue line H30, whose DMA is expected to succeed until EL2 drives
-an SMMU. The device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel says."""
+an SMMU, and H15, of which it sees what is left. The device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from delphyne.compiler.back.image import Built
 pytestmark = pytest.mark.system
 
 PAGE = 4096
-SCRIPT = f"""
+BEGIN = f"""
 dmesg -n 1
 insmod /hostile.ko
 mkfifo /tmp/line
@@ -26,6 +26,8 @@ pid=$!
 exec 3> /tmp/line
 while ! grep -q '{READY}' /tmp/said && kill -0 $pid; do usleep 100000; done
 set -- $(sed -n 's/^{READY} //p' /tmp/said)
+"""
+SCRIPT = f"""{BEGIN}
 echo "dma-read $1" > /dev/hostile
 echo "dma-read $2" > /dev/hostile
 echo "dma-write $2" > /dev/hostile
@@ -35,6 +37,17 @@ echo "by the CPU: $(dd if=/proc/$pid/mem bs={PAGE} skip=$((0x$3 / {PAGE})) count
 echo >&3
 wait $pid
 cat /tmp/said
+dmesg
+"""
+KILLED = f"""{BEGIN}
+echo "dma-read $1" > /dev/hostile
+kill -KILL $pid
+wait $pid
+echo "load $1 1" > /dev/hostile
+echo "load $2 1" > /dev/hostile
+echo "dma-read $1" > /dev/hostile
+echo "dma-read $2" > /dev/hostile
+cat /dev/hostile /tmp/said
 dmesg
 """
 
@@ -74,3 +87,21 @@ def read_by_device(console: str, frame: int) -> list[bytes]:
     pieces = [bytes.fromhex(content) for at, content in lines if frame <= int(at, 16) < frame + PAGE]
     content = b"".join(pieces)
     return [content[at : at + PAGE] for at in range(0, len(content), PAGE)]
+
+
+def test_what_a_killed_vmm_leaves_is_zero_at_the_hosts_touch(built: Built, guest: guest_build.Guest) -> None:
+    """H15: the device sees what lies in the frames of a guest whose VMM is killed in the middle of it, once the host has touched them."""
+    image = protected_bare.image(guest.image.read_bytes())
+    run = host_python.command("bare_guest", "--wait", "--protected", f"/{bare_guest.IMAGE}", "2", "3", "take-4kx4")
+    machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024, extra=("-device", "vmcoreinfo"))
+    files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
+    ready = bare_guest.prepared(host.Host(kernel="6.1", machine=machine, files=files), guest, KILLED % run, protected=True)
+    done = host.run(ready, built.image, timeout=120.0)
+    assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+    found = re.search(rf"^{READY} ([0-9a-f]+) ([0-9a-f]+) [0-9a-f]+\r?$", done.console, re.MULTILINE)
+    assert found is not None, done.console[-20000:]
+    code, tree = (int(frame, 16) for frame in found.groups())
+    assert read_by_device(done.console, code) == [image[CODE - RAM : CODE - RAM + PAGE], bytes(PAGE)]
+    assert read_by_device(done.console, tree) == [bytes(PAGE)]
+    for word in TROUBLE:
+        assert word not in done.console, f"{word}\n{done.console[-20000:]}"
