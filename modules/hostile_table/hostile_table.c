@@ -31,7 +31,6 @@
 #include <asm/kvm_pgtable.h>
 
 #define FLUSH		(0xc6000000UL + __KVM_HOST_SMCCC_FUNC___kvm_tlb_flush_vmid)
-#define LEAF		0x7ffUL			/* valid page, AF, inner shareable, read and write, Normal */
 #define TABLE		0x3UL
 #define ADDRESS		0x0000fffffffff000UL
 #define LAST_LEVEL	3
@@ -83,11 +82,24 @@ static void flush(void)
 		     : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "memory");
 }
 
+/* What a leaf of this table says beside the address, of which KVM has made one: where addresses are wide it has no shareability. */
+static u64 attributes(u64 *table)
+{
+	int i;
+
+	for (i = 0; i < 512; i++)
+		if (READ_ONCE(table[i]) & 1)
+			return table[i] & ~ADDRESS;
+	return 0;
+}
+
 static void give(u64 *entry, u64 frame)
 {
+	u64 leaf = attributes((u64 *)((u64)entry & PAGE_MASK));
+
 	if (!(READ_ONCE(*entry) & 1))
 		get_page(virt_to_page(entry));
-	WRITE_ONCE(*entry, (frame & ADDRESS) | LEAF);
+	WRITE_ONCE(*entry, (frame & ADDRESS) | leaf);
 	dsb(ishst);
 	flush();
 }
@@ -122,7 +134,7 @@ static int give_self(u64 *entry, u64 *above)
 	if (!table)
 		return -ENOMEM;
 	memcpy(table, old, PAGE_SIZE);
-	table[entry - old] = virt_to_phys(table) | LEAF;
+	table[entry - old] = virt_to_phys(table) | attributes(old);
 	dsb(ishst);
 	WRITE_ONCE(*above, virt_to_phys(table) | TABLE);
 	dsb(ishst);

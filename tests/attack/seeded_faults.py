@@ -118,18 +118,6 @@ FAULTS = (
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    steps.give_back(index, ipa, pa)\n",
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    steps.give_back(index, ipa, pa)\n", ROOT_OF_HOST,
     ),
-    Fault(
-        "what comes back is not verified", "sealing/page.py", "engine.same(digest[:], job.record.digest[:])", "engine.same(digest[:], digest[:])",
-        ROOT_OF_HOST,
-    ),
-    Fault(
-        "what may only be read comes back to be written", "guest/moving.py", "Rights(terms.read, terms.write, terms.execute)",
-        "Rights(terms.read, True, terms.execute)", ROOT_OF_HOST,
-    ),
-    Fault(
-        "a guest's counter is its host's", "guest/time.py", "    if wrap_sub(now, changed) >= guards.SEEN[index].load(Order.ACQUIRE):\n",
-        "    if changed <= now:\n", ROOT_OF_HOST,
-    ),
 )
 
 

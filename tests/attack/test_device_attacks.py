@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices of the host's machine against EL2 and a protected guest, by modules/hostile: catalogue line H30. DMA is expected to succeed until EL2
-drives an SMMU: the device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel says. The interrupt controller's tables and its
-command queue are held back already: they lie where the host's kernel says, as long as that is the host's."""
+"""Devices of the host's machine against EL2 and a protected guest, by modules/hostile: catalogue line H30, and H15, of which a device sees what is
+left. DMA is expected to succeed until EL2 drives an SMMU: the device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel
+says. The interrupt controller's tables and its command queue are held back already: they lie where the host's kernel says, as long as that is the
+host's."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from delphyne.compiler.back.image import Built
 pytestmark = pytest.mark.system
 
 PAGE = 4096
-SCRIPT = f"""
+BEGIN = f"""
 dmesg -n 1
 insmod /hostile.ko
 mkfifo /tmp/line
@@ -29,7 +30,9 @@ pid=$!
 exec 3> /tmp/line
 while ! grep -q '{READY}' /tmp/said && kill -0 $pid; do usleep 100000; done
 set -- $(sed -n 's/^{READY} //p' /tmp/said)
-ATTACKS
+"""
+"""What RUN starts says that it is ready with the frames of its page of code ($1) and its tree ($2), and where the first is in its monitor ($3)."""
+END = f"""
 cat /dev/hostile
 echo "by the CPU: $(dd if=/proc/$pid/mem bs={PAGE} skip=$((0x$3 / {PAGE})) count=1 2>/dev/null | hexdump -v -e '16/1 "%02x"')"
 echo >&3
@@ -37,20 +40,25 @@ wait $pid
 cat /tmp/said
 dmesg
 """
-"""What RUN starts says that it is ready with the frames of its page of code ($1) and its tree ($2), and where the first is in its monitor ($3)."""
+KILL = "kill -KILL $pid\nwait $pid\n"
+KILLED_END = "cat /dev/hostile /tmp/said\ndmesg\n"
 GIC_REGISTERS = ["GITS_BASER0", "GITS_CBASER", "GICR_PROPBASER", "GICR_PENDBASER"]
 
 
-class Attacked:
-    """A protected guest that waited while ATTACKS were made, and then went on to its end."""
+def hostile(*commands: str) -> str:
+    """Lines of the script that tell modules/hostile to do these."""
+    return "".join(f'echo "{command}" > /dev/hostile\n' for command in commands)
 
-    def __init__(self, built: Built, guest: guest_build.Guest, attacks: str) -> None:
+
+class Attacked:
+    """A protected guest that waited while `script` ran, and what the machine said."""
+
+    def __init__(self, built: Built, guest: guest_build.Guest, script: str) -> None:
         image = protected_bare.image(guest.image.read_bytes())
         run = host_python.command("bare_guest", "--wait", "--protected", f"/{bare_guest.IMAGE}", "2", "3", "take-4kx4", "bring-4kx4")
         machine = qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024, extra=("-device", "vmcoreinfo"))
         files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
-        script = SCRIPT.replace("RUN", run).replace("ATTACKS", attacks)
-        ready = bare_guest.prepared(host.Host(kernel="6.1", machine=machine, files=files), guest, script, protected=True)
+        ready = bare_guest.prepared(host.Host(kernel="6.1", machine=machine, files=files), guest, BEGIN.replace("RUN", run) + script, protected=True)
         done = host.run(ready, built.image, timeout=240.0)
         self.console = done.console
         assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
@@ -60,16 +68,18 @@ class Attacked:
         assert self.code, "the guest's page has a frame of the host's"
         self.own_code, self.own_tree = (image[at - RAM : at - RAM + PAGE] for at in (CODE, TREE))
         assert len(set(self.own_code)) > 100, "a page of code"
-        assert bare_guest.has_passed(done.console, 2), "the guest goes on with what it had"
         for word in TROUBLE:
             assert word not in done.console, f"{word}\n{done.console[-20000:]}"
+
+    def requires_passed(self) -> None:
+        assert bare_guest.has_passed(self.console, 2), "the guest goes on with what it had"
 
 
 def test_a_device_of_the_hosts_reaches_a_guests_pages(built: Built, guest: guest_build.Guest) -> None:
     """H30, an expected failure: DMA reads a private page in clear and writes to one, where the host's CPUs get ciphertext, and EL2 hears of nothing.
     When this test fails the promise has changed: docs/threat-model.md and `dma-isolated` too."""
-    attacks = ("dma-read $1", "dma-read $2", "dma-write $2", "dma-read $2")
-    seen = Attacked(built, guest, "\n".join(f'echo "{one}" > /dev/hostile' for one in attacks))
+    seen = Attacked(built, guest, hostile("dma-read $1", "dma-read $2", "dma-write $2", "dma-read $2") + END)
+    seen.requires_passed()
     assert read_by_device(seen.console, seen.code) == [seen.own_code]
     assert f"hostile: dma-write {seen.tree:x}: done" in seen.console, seen.console[-20000:]
     assert read_by_device(seen.console, seen.tree) == [seen.own_tree, b"QEMU" + seen.own_tree[4:]]
@@ -84,7 +94,8 @@ def test_a_device_of_the_hosts_reaches_a_guests_pages(built: Built, guest: guest
 def test_the_interrupt_controller_is_not_told_of_a_guests_pages(built: Built, guest: guest_build.Guest) -> None:
     """H30: the registers keep what they had, EL2 says so, and the pages are what they were. A pending table is aligned to 64 KiB and two pages long:
     where the guest's page is not among these the register may take what is in front of it."""
-    seen = Attacked(built, guest, "\n".join(f'echo "{one}" > /dev/hostile' for one in ("gic 0", "gic $1", "gic $2", "dma-read $1", "dma-read $2")))
+    seen = Attacked(built, guest, hostile("gic 0", "gic $1", "gic $2", "dma-read $1", "dma-read $2") + END)
+    seen.requires_passed()
     assert [end for _, end, *_ in told(seen.console, 0)] == ["taken"] * 4, seen.console[-20000:]
     for frame in (seen.code, seen.tree):
         for name, end, was, now, again in told(seen.console, frame):
@@ -123,3 +134,11 @@ def read_by_device(console: str, frame: int) -> list[bytes]:
     pieces = [bytes.fromhex(content) for at, content in lines if frame <= int(at, 16) < frame + PAGE]
     content = b"".join(pieces)
     return [content[at : at + PAGE] for at in range(0, len(content), PAGE)]
+
+
+def test_what_a_killed_vmm_leaves_is_zero_at_the_hosts_touch(built: Built, guest: guest_build.Guest) -> None:
+    """H15: the device sees what lies in the frames of a guest whose VMM is killed in the middle of it, once the host has touched them."""
+    left = hostile("load $1 1", "load $2 1", "dma-read $1", "dma-read $2")
+    seen = Attacked(built, guest, hostile("dma-read $1") + KILL + left + KILLED_END)
+    assert read_by_device(seen.console, seen.code) == [seen.own_code, bytes(PAGE)]
+    assert read_by_device(seen.console, seen.tree) == [bytes(PAGE)]
