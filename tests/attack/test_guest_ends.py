@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from guest_session import HostSession, RunningGuest, look_for, machine, session
+from guest_session import RunningGuest, goes_off, look_for, machine, session
 
 from delphyne.board import host_python
 from delphyne.board.host import Host
@@ -24,18 +24,6 @@ def keep(guest: RunningGuest, secret: str) -> None:
     """The guest has the secret in its memory from here on, many times."""
     guest.run(f"for n in $(seq 2000); do echo {secret[:6]}{secret[6:]}; done > /tmp/secrets")
     assert guest.run(f"grep -c {secret[:6]}.*{secret[6:]} /tmp/secrets") == "2000"
-
-
-def goes_off(host: HostSession, guest: RunningGuest) -> None:
-    """By its own call; its QEMU stays, and with it the memory that was the guest's."""
-    guest.shell.start("poweroff -f")
-    for _ in range(600):
-        status = guest.qmp("query-status")
-        assert isinstance(status, dict)
-        if status["status"] == "shutdown":
-            return
-        host.run("usleep 100000")
-    raise AssertionError(f"the guest is {status}")
 
 
 def test_a_guest_that_begins_itself_anew_is_protected_again_and_one_that_goes_off_leaves_nothing(built: Built) -> None:

@@ -88,7 +88,7 @@ def test_tables_for_half_of_the_blocks_and_for_what_splits_ram() -> None:
 @pytest.mark.parametrize("banks", [1, 2, 3, 4])
 def test_every_page_of_the_tables_is_some_pools(banks: int) -> None:
     """Whatever the pools' sizes are, odd ones too: no page is lost between them."""
-    taken(banks * (64 << 20), 1, banks=banks)
+    taken(banks * (68 << 20), 1, banks=banks)
     for static in (pages.POOLS, pages.REGION):
         wipe(static)
     with Simulated(RAM_AT, 0x100_0000):

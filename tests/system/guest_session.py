@@ -235,6 +235,18 @@ def look_for(host: HostSession, text: str, number: int = 0) -> tuple[int, int]:
     return int(found[2]), int(found[1])
 
 
+def goes_off(host: HostSession, guest: RunningGuest) -> None:
+    """The guest turns itself off; its QEMU, which was told so, stays, and with it the memory that was the guest's."""
+    guest.shell.start("poweroff -f")
+    for _ in range(600):
+        status = guest.qmp("query-status")
+        assert isinstance(status, dict)
+        if status["status"] == "shutdown":
+            return
+        host.run("usleep 100000")
+    raise AssertionError(f"the guest is {status}")
+
+
 def machine(cpu: str = "cortex-a57", cpus: int = 2, memory: int = 2048, gic: int = 3) -> qemu.Machine:
     """A machine for a host with guests."""
     return qemu.Machine(cpu=cpu, cpus=cpus, memory=memory, gic=gic)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from guest_session import HostSession, RunningGuest, machine, session
+from guest_session import goes_off, machine, session
 
 from delphyne.board.el2_statics import Memory
 from delphyne.board.host import Host
@@ -60,18 +60,6 @@ def look(built: Built, ram: mmap.mmap) -> HostMap:
     return HostMap(split, gone, blocks, found)
 
 
-def goes_off(host: HostSession, guest: RunningGuest) -> None:
-    """By its own call; its QEMU stays, so that nobody but EL2 gives its memory back."""
-    guest.shell.start("poweroff -f")
-    for _ in range(600):
-        status = guest.qmp("query-status")
-        assert isinstance(status, dict)
-        if status["status"] == "shutdown":
-            return
-        host.run("usleep 100000")
-    raise AssertionError(f"the guest is {status}")
-
-
 def test_a_guests_end_leaves_the_host_no_table_of_pages(whole: Built, tmp_path: Path) -> None:
     """Not one of the blocks that its pages were taken from stays split, and its tables are free."""
     path = tmp_path / "ram"
@@ -95,4 +83,3 @@ def test_a_guests_end_leaves_the_host_no_table_of_pages(whole: Built, tmp_path: 
         assert after.tables - before.tables <= RAM_MIB // 1024 + 1, "tables of blocks alone: one for each GiB that was a block before"
         guest.end()
         assert running.shell.trouble() == []
-        print(before, during, after)
