@@ -20,7 +20,6 @@
  *   blocks COUNT         COUNT times 2 MiB under a guest that checks them are split, collapsed, and moved
  *   freed COUNT          COUNT entries of a vCPU whose structures other CPUs give back and use for something else meanwhile
  *   listed               instructions that no guest has, one by one
- *   gich BASE COUNT      on a host with a GICv2, whose virtual interface control is at BASE: COUNT odd words there around as many entries, on every CPU
  *   maintain COUNT       COUNT entries of a guest that does nothing but invalidate its TLBs and caches
  *   storm SEED COUNT     COUNT pseudo-random operations, on every CPU its share at once
  *   end                  the VMs are gone, and the hypervisor is told
@@ -1504,71 +1503,6 @@ static void try_listed(void)
 	}
 }
 
-/* ---- the virtual interface of a GICv2 -------------------------------------------------------------------------------------------------------- */
-
-#define GICH_BYTES	0x200
-#define GICH_WORDS	6
-#define GICV_OFFSET	0x10000UL		/* from the control of QEMU's virt machine to the interface that a guest sees */
-
-static const unsigned int gich_registers[GICH_WORDS] = { 0x00, 0x08, 0xf0, 0x100, 0x104, 0x10c };	/* HCR, VMCR, APR, LR0, LR1, LR3 */
-static void __iomem *gich;
-static u64 gich_base;
-static atomic64_t gich_seen;			/* interrupts that guests acknowledged of those that were made up here */
-
-/* Each CPU has registers of its own there; the guest has the interface's page, takes interrupts and acknowledges one. */
-static void run_gich(struct job *job)
-{
-	/* msr daifclr, #2; isb; ldr w1, [x0, #12] */
-	static const u32 words[] = { 0xd50342ff, 0xd5033fdf, 0xb9400c01 };
-	/* on, the CPU interface's mask open, one interrupt pending that no hardware has, and a list register that says too much */
-	static const u32 ordinary[GICH_WORDS] = { 1, 0xf0000003, 0, 0x50000000 | 40, 0, ~0U };
-	struct vm *vm = &vms[8 + job->cpu];
-	struct kvm_vcpu *vcpu = vm->vcpus[0];
-	u64 code, i;
-	unsigned int j;
-
-	make_vm(vm);
-	vm->last[2] = (gich_base + GICV_OFFSET) | 0x7c3;	/* device, read and write */
-	write_code(vm, words, ARRAY_SIZE(words));
-	flush_all(vm);
-	for (i = 0; i < job->wanted; i++) {
-		make_vcpu(vm, vcpu);
-		vcpu->arch.hcr_el2 |= i & 1 ? HCR_FMO | HCR_IMO : 0;
-		vcpu->arch.ctxt.regs.regs[0] = FREE;
-		/* Interrupts stay off until the registers are empty: what is written may raise the maintenance interrupt for good. */
-		kernel_neon_begin();
-		local_irq_disable();
-		for (j = 0; j < GICH_WORDS; j++)
-			writel(i & 2 ? next(&job->state) : ordinary[j], gich + gich_registers[j]);
-		for (j = 0, code = EXIT_IRQ; j < ROUNDS && code == EXIT_IRQ; j++)
-			if (call(CALL(__kvm_vcpu_run), (u64)vcpu, 0, 0, &code))
-				code = REFUSED;
-		for (j = 0; j < GICH_WORDS; j++)
-			writel(0, gich + gich_registers[j]);
-		local_irq_enable();
-		kernel_neon_end();
-		count(&job->tally, vcpu, code);
-		if ((vcpu->arch.ctxt.regs.regs[1] & 0x3ff) == 40)
-			atomic64_inc(&gich_seen);
-		cond_resched();
-	}
-}
-
-static int try_gich(u64 base, u64 wanted)
-{
-	struct tally tally;
-
-	if (!gich)
-		gich = ioremap(base, GICH_BYTES);
-	if (!gich)
-		return -ENOMEM;
-	gich_base = base;
-	atomic64_set(&gich_seen, 0);
-	tally = do_on_every_cpu(run_gich, 1, wanted);
-	say_tally("gich", tally, "acknowledged %lld ", atomic64_read(&gich_seen));
-	return 0;
-}
-
 /* A guest that invalidates all that it may, on and on. */
 static void try_maintain(u64 wanted)
 {
@@ -1669,8 +1603,6 @@ static int command(char *line)
 		failed = try_freed(x[0]);
 	else if (!strcmp(name, "listed"))
 		try_listed();
-	else if (!strcmp(name, "gich"))
-		failed = try_gich(x[0], x[1]);
 	else if (!strcmp(name, "maintain"))
 		try_maintain(x[0]);
 	else if (!strcmp(name, "end"))

@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import hostile_kvm
 import pytest
 from hostile_host import PAGE, Layout
 from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, measured, measured_both_ways, measured_inside, target
 
 from delphyne.bench import kvm, stays, stays_inside
-from delphyne.board import bare_guest, host_python, soak
+from delphyne.board import soak
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
@@ -172,27 +171,6 @@ def test_what_a_guest_uses_comes_and_goes_under_it(built: Built, places: Layout,
     assert (maintain["made"], maintain["traps"], maintain["caught"]) == (0x200, 0, 0), seen.console
     all_went_well(seen)
     assert (seen.left.vms, seen.left.vcpus, seen.left.pins, seen.left.tables) == (0, 0, 0, 0), seen.left
-
-
-GICH = 0x0803_0000
-"""The virtual interface control of the GICv2 of QEMU's virt machine."""
-
-
-def test_a_host_writes_to_its_gicv2s_virtual_interface(
-    built: Built, places: Layout, guest: guest_build.Guest, tmp_path: Path
-) -> None:
-    """H28: interrupts that the host makes up reach the guest that runs, and nobody else; then KVM's own guest finds everything right."""
-    commands = bare_guest.words(hostile_kvm.KINDS[:1], 4)
-    run = host_python.command("bare_guest", f"/{bare_guest.IMAGE}", "2", "2", *commands)
-    files = (*host_python.files(), (bare_guest.IMAGE, guest.image.read_bytes()))
-    seen = attack(built, tmp_path, "6.1", "cortex-a57", 2, f"{target(places)}try gich {GICH:x} {0x400:x}\n{run}\n", gic=2, files=files)
-    numbers = seen.of("gich")
-    assert numbers["made"] == 0x400, seen.console
-    assert numbers["refused"] == 0, seen.console
-    assert numbers["caught"] > 0x40, seen.console
-    assert numbers["acknowledged"] > 0x40, seen.console
-    assert bare_guest.has_passed(seen.console, len(commands)), seen.console
-    all_went_well(seen)
 
 
 POOLS = "try far\ntry pools\ntry end\n"
