@@ -537,14 +537,15 @@ def bench_stays(
     general_registers: Annotated[
         bool, typer.Option("--general-registers", help="EL2 does without the crypto extensions, as on a processor that has none.")
     ] = False,
+    inside: Annotated[bool, typer.Option("--inside", help="EL2 measures itself, nearly at full speed, and says how the longest began.")] = False,
     json: Json = False,
 ) -> None:
     """Say how many instructions a CPU stays at EL2, interrupts masked, at most, and in which functions."""
-    from delphyne.bench import stays
+    from delphyne.bench import stays, stays_inside
 
     if script is not None and not script.is_file():
         raise UserError(f"{script}: no such file")
-    short = stays.run(
+    short = (stays_inside if inside else stays).run(
         kernel, cpu, script=script, times=times, is_protected=protected, general_registers=general_registers, json=json
     )  # fmt: skip
     raise typer.Exit(0 if short else 1)

@@ -4,7 +4,7 @@
 Up to there the host runs at full speed. Then something on it says that it is ready and waits for a line on the serial port, QEMU's own monitor is
 told what to log (to a pipe: nothing is kept), and the line is sent. The end is another text on the serial port.
 
-Threads: one follows the console, one reads the log; the caller's waits for what the console says.
+Threads: one follows the console, one reads the log, one stirs where that is wanted; the caller's waits for what the console says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,26 +125,66 @@ def _running(line: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def follow(of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...], ready: str, over: str) -> str:
+STIR, STIR_SECONDS = b"\0", 0.02
+
+
+def _stir(process: subprocess.Popen[bytes], over: threading.Event) -> None:
+    """Bytes for the serial port, each of them an interrupt."""
+    assert process.stdin is not None
+    while not over.wait(STIR_SECONDS):
+        try:
+            process.stdin.write(STIR)
+            process.stdin.flush()
+        except OSError:
+            return
+
+
+def between(line: list[str], ready: str, over: str, begin: Callable[[], None], *, stirred: bool = False) -> str:
+    """Runs a machine by its whole command line until its console says `over`; when it says `ready`, calls `begin` and sends a line. The console's
+    text. Raises BoardError.
+
+    `stirred`: it has an interrupt from the serial port now and then. Where a guest's vector cannot be fetched, its exceptions follow each other and
+    no instruction is executed; under icount time stands still then, and its timer's interrupt does not come."""
+    with _running(line) as process:
+        console = Follower(process)
+        console.wait(ready, BUSY * BOOT_LIMIT)
+        begin()
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        ended = threading.Event()
+        stirring = threading.Thread(target=_stir, args=(process, ended), daemon=True)
+        if stirred:
+            stirring.start()
+        try:
+            console.wait(over, BUSY * LIMIT)
+        finally:
+            ended.set()
+            if stirred:
+                stirring.join()
+    return console.text
+
+
+def follow(
+    of: host.Host, image: Path, reader: Reader, settings: tuple[str, ...], ready: str, over: str, begin: Callable[[], None] = lambda: None
+) -> str:  # fmt: skip
     """Runs `of`, above `image` or plain, and gives `reader` the log from `ready` to `over`; the console's text. Raises BoardError, TraceError.
 
-    `settings` are lines for QEMU's monitor: what is to be logged, and how it is to be executed."""
+    `settings` are lines for QEMU's monitor: what is to be logged, and how it is to be executed; `begin` is called when the host is ready."""
     with tempfile.TemporaryDirectory(prefix="delphyne-trace-") as name:
         log, socket = _Log(Path(name) / "log", reader), Path(name) / "monitor"
-        with _running([*host.command(of, image), *qmp.option(socket)]) as process:
-            console = Follower(process)
-            console.wait(ready, BUSY * BOOT_LIMIT)
+
+        def begin_log() -> None:
             log.start()
             with qmp.session(socket) as monitor:
                 monitor.human(f"logfile {log.path}")
                 for line in settings:
                     monitor.human(line)
-                assert process.stdin is not None
-                process.stdin.write(b"\n")
-                process.stdin.flush()
-                console.wait(over, BUSY * LIMIT)
+            begin()
+
+        console = between([*host.command(of, image), *qmp.option(socket)], ready, over, begin_log)
         log.finish()
-    return console.text
+    return console
 
 
 def of_guest(of: host.Host, image: Path, guest: guest_build.Guest, commands: list[str], *, protected: bool = False) -> Seen:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json as json_module
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ LIMIT, SLOW_LIMIT = 200_000, 300_000
 LOWER, UPPER = 0x400, 0x800
 """Offsets in a vector table between which exceptions from lower levels come in (Arm ARM D1.4.2)."""
 VECTOR_TABLES = ("vectors", "guest_vectors")
+VCPUS = 2
 READY, OVER = "stays: ready", "stays: over"
 
 
@@ -146,23 +147,34 @@ def by_function(elf: Path, stay: Stay) -> dict[str, int]:
 
 def measure(of: host.Host, built: Built) -> Reader:
     """Runs the script of `of` above Delphyne and reads EL2's log of it. Raises BoardError, TraceError."""
+    return logged(between_marks(of), built)
+
+
+def between_marks(of: host.Host) -> host.Host:
+    """`of`, which says READY and waits for a line, runs its script, and says OVER."""
+    return replace(of, script=f"stty -echo -icanon -imaxbel\necho '{READY}'\nread line\n{of.script or ''}\necho '{OVER}'\n")
+
+
+def logged(of: host.Host, built: Built, begin: Callable[[], None] = lambda: None) -> Reader:
+    """The log from READY to OVER, which `of` says by itself; `begin` is called in between, before the host goes on. Raises BoardError, TraceError."""
     reader = Reader(entries(built.elf))
-    text = f"echo '{READY}'\nread line\n{of.script or ''}\necho '{OVER}'\n"
     only_el2 = ("-dfilter", f"{qemu.VIRT_IMAGE_BASE:#x}+{built.text_bytes:#x}")
     machine = replace(of.machine, extra=(*of.machine.extra, *only_el2))
-    exec_log.follow(replace(of, script=text, machine=machine), built.image, reader, exec_log.BLOCKS, READY, f"{OVER}\n")
+    exec_log.follow(replace(of, machine=machine), built.image, reader, exec_log.BLOCKS, READY, f"{OVER}\n", begin)
     return reader
 
 
-def storm(kernel: str, cpu: str, times: int, folder: Path, *, is_protected: bool = False, general_registers: bool = False) -> host.Host:
+def storm(
+    kernel: str, cpu: str, times: int, folder: Path, *, is_protected: bool = False, general_registers: bool = False, cpus: int = 2
+) -> host.Host:  # fmt: skip
     """The host whose script lets the bare guest, ordinary or protected, cause every kind of exit `times` times; `general_registers`: EL2 does without
-    the crypto extensions."""
+    the crypto extensions. The guest has two vCPUs however many CPUs there are."""
     guest = guest_build.build(folder)
-    of = kvm.measured_host(kernel, cpu, plain=False)
+    of = kvm.measured_host(kernel, cpu, plain=False, cpus=cpus)
     if general_registers:
         of = replace(of, machine=replace(of.machine, arguments=host.GENERAL_REGISTERS))
     kinds = list(protected.KINDS if is_protected else kvm.KINDS)
-    text = bare_guest.script(of.machine.cpus, of.machine.gic, bare_guest.words(kinds, times), protected=is_protected)
+    text = bare_guest.script(VCPUS, of.machine.gic, bare_guest.words(kinds, times), protected=is_protected)
     return bare_guest.prepared(of, guest, text, protected=is_protected)
 
 

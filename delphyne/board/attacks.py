@@ -52,6 +52,10 @@ GIVEN_UP = "tests/attack/test_hostile_pages.py::test_a_page_that_was_given_up_ma
 EXCLUSIVES = "tests/attack/test_hostile_pages.py::test_exclusives_on_a_page_that_comes_and_goes"
 STORM = f"{GUESTS}::test_a_storm_beside_a_guest"
 STAYS = f"{GUESTS}::test_no_stay_at_el2_is_long"
+STORM_STAYS = f"{GUESTS}::test_no_stay_at_el2_is_long_in_a_storm"
+CHANGING = f"{GUESTS}::test_each_word_changes_while_it_is_read"
+UNDER_IT = f"{GUESTS}::test_what_a_guest_uses_comes_and_goes_under_it"
+PRIVATE = "tests/attack/test_private_frames.py::test_a_private_frame_is_nothing_to_other_guests"
 
 
 class Verdict(StrEnum):
@@ -106,18 +110,24 @@ _NOW = (
         Verdict.HOLDS,
     ),
     Attack(
-        "H5", "host calls with pointers null, unaligned, outside RAM, EL2's, across page ends, changing while read", (ONCE, STORM), Verdict.IN_PART,
+        "H5", "host calls with pointers null, unaligned, outside RAM, EL2's, private, shared, devices, across page ends, changing while read",
+        (ONCE, STORM, CHANGING, PRIVATE, f"{PINNED}::test_a_vcpu_whose_frames_are_a_guests_does_not_run"), Verdict.HOLDS,
     ),
-    Attack("H6", "indices from host memory out of range: VMIDs, list registers, vector lengths, VMs and vCPUs", (ONCE, STORM), Verdict.IN_PART),
-    Attack("H10", "map, unmap, flush and teardown racing for one address", (ONCE, STORM), Verdict.IN_PART),
-    Attack("H11", "a 2 MiB or 1 GiB block of which frames are EL2's", (REACH,), Verdict.IN_PART),
+    Attack(
+        "H6", "indices from host memory out of range: VMIDs, list registers, vector lengths, VMs and vCPUs", (ONCE, STORM, CHANGING), Verdict.HOLDS,
+    ),
+    Attack("H10", "map, unmap, flush and teardown racing for one address", (ONCE, STORM, UNDER_IT), Verdict.HOLDS),
+    Attack(
+        "H11", "a 2 MiB or 1 GiB block of which frames are EL2's or a protected guest's; blocks split, collapsed and moved under a guest",
+        (REACH, UNDER_IT, PRIVATE), Verdict.HOLDS,
+    ),
     Attack(
         "H12", "flush calls for what was never mapped, for other VMs, for every level, for whole VMs while guests run", (ONCE, STORM, FLUSHES),
         Verdict.HOLDS,
     ),
     Attack(
-        "H13", "VM structures, VMIDs and vCPUs reused or mixed up; one vCPU on two CPUs, which becomes protected on one",
-        (ONCE, STORM, "tests/kvm/test_moved_vcpus.py", SWAPPED), Verdict.IN_PART,
+        "H13", "VM structures, VMIDs and vCPUs reused or mixed up, while they run too; one vCPU on two CPUs, which becomes protected on one",
+        (ONCE, STORM, UNDER_IT, "tests/kvm/test_moved_vcpus.py", SWAPPED), Verdict.HOLDS,
     ),
     Attack(
         "H16", "empty pools: more VMs, vCPUs, tables, records, protected guests and CPUs than there are",
@@ -136,7 +146,10 @@ _NOW = (
         ),
         Verdict.HOLDS,
     ),
-    Attack("H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped", (ONCE, STORM, ENTRIES), Verdict.IN_PART),
+    Attack(
+        "H28", "list registers, VMCR, priorities and ICH_HCR with odd bits, SRE flipped (GICH of a GICv2: not tried)",
+        (ONCE, STORM, ENTRIES, CHANGING), Verdict.IN_PART,
+    ),
     Attack(
         "H34", "flush calls that name nothing gone: no storm of exports",
         (
@@ -261,13 +274,22 @@ _NOW = (
         Verdict.HOLDS,
     ),
     Attack("G4", "PROTECT with bad manifests and at bad times", ("tests/guest/test_manifest.py", BECOMING, CHANGED, MANIFESTS), Verdict.HOLDS),
-    Attack("G2", "SMC and HVC of any number; unlisted exception classes and instructions", (ONCE, STORM, ODD), Verdict.IN_PART),
-    Attack("G5", "page tables in MMIO, in nothing, cyclic; exclusives on a page that comes and goes", (ONCE, ODD, EXCLUSIVES), Verdict.HOLDS),
+    Attack(
+        "G2", "SMC and HVC of any number; unlisted exception classes and instructions",
+        (ONCE, STORM, f"{GUESTS}::test_each_instruction_that_no_guest_has", ODD), Verdict.IN_PART,
+    ),
+    Attack(
+        "G5", "page tables in MMIO, in nothing, cyclic; exclusives and atomics on a page that comes and goes", (ONCE, ODD, EXCLUSIVES),
+        Verdict.IN_PART,
+    ),
     Attack(
         "K4", "keys without entropy",
         ("tests/sealing/test_entropy.py", "tests/el2_boot/test_host_seed.py", f"{BECOMING}::test_calls_at_wrong_times"), Verdict.HOLDS,
     ),
-    Attack("G6", "storms that maximise EL2's time", (STAYS, STORM), Verdict.IN_PART),
+    Attack(
+        "G6", "storms that maximise EL2's time: of faults, of odd operations, of TLB invalidations", (STAYS, STORM, STORM_STAYS, UNDER_IT),
+        Verdict.IN_PART,
+    ),
 )
 
 _LATER = {

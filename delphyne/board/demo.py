@@ -34,15 +34,16 @@ ARGUMENTS = "delphyne.demo"
 """EL2's own command line that asks for the program at EL1 in place of a host."""
 
 
-def build(out: Path, *, quiet: bool = True, debug: bool = False) -> Built:
+def build(out: Path, *, quiet: bool = True, debug: bool = False, stays: bool = False) -> Built:
     """Checks, compiles and links the EL2 files into the folder `out`. Raises front.Refused or BackError with all that is wrong.
 
-    `debug`: the image that shows what a host may not see (`el2/arch/variant.py`)."""
+    `debug`: the image that shows what a host may not see (`el2/arch/variant.py`). `stays`: one that measures how long each CPU stays at EL2
+    (`bench/stays_inside.py`)."""
     console = Console(stderr=True, quiet=quiet)
     with console.status("checking the EL2 files and making the typed tree"), patch.object(variant, "DEBUG", debug):
         program = front.compile_modules(MODULES)
     with console.status(f"compiling {len(program.functions)} functions and linking"):
-        built = build_image(program, [ENTRY / "el2.S"], ENTRY / "el2.ld", out)
+        built = build_image(program, [ENTRY / "el2.S"], ENTRY / "el2.ld", out, symbols=("STAYS",) if stays else ())
     sizes = f"{built.text_bytes} bytes of text, {built.constant_bytes} of constants"
     console.print(f"built {built.image.name}{' for debugging' if debug else ''}: {len(program.functions)} functions, {sizes}")
     return built

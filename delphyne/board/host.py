@@ -114,9 +114,9 @@ def _guest_devices(host: Host) -> tuple[str, ...]:
     return (*drive, "-netdev", f"user,id=host,restrict=on{ports}", "-device", "virtio-net-pci,netdev=host,romfile=")
 
 
-def build(out: Path = BUILD, *, quiet: bool = False, debug: bool = False) -> Built:
-    """The bootable image and its ELF in `out`; `debug` as in `demo.build`."""
-    return demo.build(out, quiet=quiet, debug=debug)
+def build(out: Path = BUILD, *, quiet: bool = False, debug: bool = False, stays: bool = False) -> Built:
+    """The bootable image and its ELF in `out`; `debug` and `stays` as in `demo.build`."""
+    return demo.build(out, quiet=quiet, debug=debug, stays=stays)
 
 
 def run(host: Host, image: Path, *, timeout: float = 120.0, show: Callable[[str], None] | None = None) -> qemu.Run:

@@ -5,7 +5,8 @@
  * Commands are written to /dev/hostile_kvm, a line each; what came of them is read from it, one line each that starts with "hostile_kvm:". Numbers
  * are hexadecimal. EL2 BASE and PAGES name memory of the hypervisor's.
  *
- *   target EL2 PAGES     comes first: memory of the hypervisor's, the physical address of its first page and how many there are in a row
+ *   target EL2 PAGES     comes first: memory of the hypervisor's, the physical address of its first page and how many there are in a row; or a page of
+ *                        this kernel's that is no longer its own
  *   calls VOID           every call with every pointer that is wrong; VOID is a physical address at which nothing answers
  *   controls             every control that a vCPU or its VM can carry, wrong, one kind at a time; and what a guest then runs with
  *   reach                guests that read, write and execute the target through tables made for it
@@ -13,11 +14,17 @@
  *   walks VOID           guests whose own tables lie in devices, in nothing, in themselves
  *   pools                more VMs and vCPUs than the hypervisor remembers
  *   far                  a guest with a page in every GiB that it can address: more tables than there are
- *   together COUNT       one vCPU wanted by all CPUs, its page mapped and unmapped under its exclusives
+ *   together COUNT       one vCPU wanted by all CPUs, its page mapped and unmapped under its exclusives and, where there are, its atomics
+ *   flip COUNT           COUNT entries of a vCPU for each word that the hypervisor reads, which other CPUs change meanwhile, on and on
+ *   race COUNT           COUNT times a page under a guest that stores to it is mapped, unmapped and flushed, in every way that there is
+ *   blocks COUNT         COUNT times 2 MiB under a guest that checks them are split, collapsed, and moved
+ *   freed COUNT          COUNT entries of a vCPU whose structures other CPUs give back and use for something else meanwhile
+ *   listed               instructions that no guest has, one by one
+ *   maintain COUNT       COUNT entries of a guest that does nothing but invalidate its TLBs and caches
  *   storm SEED COUNT     COUNT pseudo-random operations, on every CPU its share at once
  *   end                  the VMs are gone, and the hypervisor is told
  *
- * After each of them a guest as it should be has to run.
+ * After each of them a guest as it should be has to run. Those that change what another CPU uses want two CPUs.
  *
  * The VMs are fakes: a struct kvm, tables and vCPUs in pages of this module, of which the kernel's KVM knows nothing. Whatever is wrong with one is
  * of the hypervisor's business alone, so that KVM's own guests may run at the same time and must not notice.
@@ -326,10 +333,10 @@ static u64 wrong_pointer(unsigned int kind)
 }
 
 /* With this CPU's TTBR0 walk beginning at `root`, which is no table. */
-static u64 call_through(u64 root, u64 number)
+static u64 call_through(u64 root, u64 number, u64 pointer, u64 *result)
 {
 	unsigned long flags, ttbr, tcr;
-	u64 answer, result;
+	u64 answer;
 
 	local_irq_save(flags);
 	ttbr = read_sysreg(ttbr0_el1);
@@ -338,7 +345,7 @@ static u64 call_through(u64 root, u64 number)
 	write_sysreg(root, ttbr0_el1);
 	isb();
 	asm volatile("tlbi vmalle1\n dsb nsh\n isb" ::: "memory");
-	answer = call(number, 0x10000000, 0, 0, &result);
+	answer = call(number, pointer, 0, 0, result);
 	write_sysreg(ttbr, ttbr0_el1);
 	write_sysreg(tcr, tcr_el1);
 	isb();
@@ -375,7 +382,7 @@ static void make_calls(u64 nothing)
 			}
 		}
 		for (i = 0; i < ARRAY_SIZE(roots); i++, made++)
-			served += !call_through(roots[i], pointer_calls[number]) && !is_flush(number);
+			served += !call_through(roots[i], pointer_calls[number], 0x10000000, NULL) && !is_flush(number);
 	}
 	finish("calls", "made %llu served %llu", made, served);
 }
@@ -859,7 +866,7 @@ static int do_job(void *data)
 	return 0;
 }
 
-static void on_every_cpu(const char *name, void (*work)(struct job *job), u64 seed, u64 wanted)
+static struct tally do_on_every_cpu(void (*work)(struct job *job), u64 seed, u64 wanted)
 {
 	struct tally sum = {};
 	int cpu;
@@ -896,6 +903,13 @@ static void on_every_cpu(const char *name, void (*work)(struct job *job), u64 se
 		sum.traps += tally->traps;
 		sum.classes |= tally->classes;
 	}
+	return sum;
+}
+
+static void on_every_cpu(const char *name, void (*work)(struct job *job), u64 seed, u64 wanted)
+{
+	struct tally sum = do_on_every_cpu(work, seed, wanted);
+
 	say_tally(name, sum, "");
 }
 
@@ -927,13 +941,15 @@ static void run_together(struct job *job)
 
 static void try_together(u64 wanted)
 {
-	/* 1: ldxr x1, [x0]; stxr w2, x1, [x0]; str x1, [x0, #8]; b 1b */
-	static const u32 words[] = { 0xc85f7c01, 0xc8027c01, 0xf9000401, 0x17fffffd };
+	/* 1: ldxr x1, [x0]; stxr w2, x1, [x0]; str x1, [x0, #8]; ldaddal x1, x2, [x0]; b 1b */
+	u32 words[] = { 0xc85f7c01, 0xc8027c01, 0xf9000401, 0xf8e10002, 0x17fffffc };
 	struct vm *vm = &vms[7];
 
 	with_own_tables(vm, vm->vcpus[0], DATA);
 	vm->data[1] = CODE | S1_BLOCK;
 	vm->last[3] = 0xb000000 | S2_PAGE;
+	if (!(read_sysreg(id_aa64isar0_el1) >> 20 & 15))
+		words[3] = NOP;
 	write_code(vm, words, ARRAY_SIZE(words));
 	vm->vcpus[0]->arch.ctxt.regs.regs[0] = FREE + 64;
 	flush_all(vm);
@@ -1003,6 +1019,518 @@ static void storm_here(struct job *job)
 	}
 }
 
+/* ---- words that change while they are read --------------------------------------------------------------------------------------------------- */
+
+#define MARK		0x600dUL
+#define ALIAS		0x10000000UL		/* where a map of our own has two vCPUs, in the lower half */
+#define ALIAS_BYTES	0x10000UL
+#define OWN_PAGE	(0x703UL | 1UL << 54)	/* valid page, AF, inner shareable, Normal for Linux; not for EL0 to execute */
+
+static struct {
+	void *at;
+	unsigned int size;
+	u64 values[2];
+	bool by_map, over;
+	u64 changes, foreign;
+} flip;
+static u64 *own_map[4];				/* tables from the root to the pages */
+
+/* Each word that the hypervisor reads from this kernel's memory on the way into a guest and out of it, and something else that it may hold. */
+enum {
+	FLIP_LISTS, FLIP_HCR, FLIP_MDCR, FLIP_STRANGE_MMU, FLIP_OTHER_MMU, FLIP_ARCH, FLIP_ROOT, FLIP_VMID, FLIP_VTCR, FLIP_PSTATE, FLIP_DEBUG,
+	FLIP_VECTORS, FLIP_VECTOR_BYTES, FLIP_SRE, FLIP_GIC_HCR, FLIP_LEAF, FLIP_TABLE, FLIP_MAP, FLIPS
+};
+
+static const char *const flips[FLIPS] = {
+	"lists", "hcr", "mdcr", "strange-mmu", "other-mmu", "arch", "root", "vmid", "vtcr", "pstate", "debug", "vectors", "vector-bytes", "sre", "gic-hcr",
+	"leaf", "table", "map",
+};
+
+static void choose_flip(unsigned int kind, struct vm *vm, struct kvm_vcpu *vcpu)
+{
+	struct vgic_v3_cpu_if *gic = &vcpu->arch.vgic_cpu.vgic_v3;
+
+#define FLIP(word, good, bad) do { \
+		flip.at = (void *)&(word); flip.size = sizeof(word); flip.values[0] = (u64)(good); flip.values[1] = (u64)(bad); } while (0)
+	switch (kind) {
+	case FLIP_LISTS: FLIP(gic->used_lrs, 1, ~0UL); break;
+	case FLIP_HCR: FLIP(vcpu->arch.hcr_el2, HCR_RW, ~0UL); break;
+	case FLIP_MDCR: FLIP(vcpu->arch.mdcr_el2, 0, ~0UL); break;
+	case FLIP_STRANGE_MMU: FLIP(vcpu->arch.hw_mmu, mmu_of(vm), el2_window); break;
+	case FLIP_OTHER_MMU: FLIP(vcpu->arch.hw_mmu, mmu_of(vm), mmu_of(&vms[2])); break;
+	case FLIP_ARCH: FLIP(mmu_of(vm)->arch, &vm->kvm->arch, el2_window); break;
+	case FLIP_ROOT: FLIP(mmu_of(vm)->pgd_phys, virt_to_phys(vm->root), el2_base & ~0x1fffUL); break;
+	case FLIP_VMID: FLIP(*vmid_of(vm), *vmid_of(vm), ~0UL); break;
+	case FLIP_VTCR: FLIP(*vtcr_of(vm), VTCR, ~0UL); break;
+	case FLIP_PSTATE: FLIP(vcpu->arch.ctxt.regs.pstate, EL1H, 0x3c9); break;
+	case FLIP_DEBUG:
+		vcpu->arch.iflags |= DEBUG_DIRTY_BIT;
+		FLIP(vcpu->arch.debug_ptr, &vcpu->arch.vcpu_debug_state, el2_window);
+		break;
+	case FLIP_VECTORS:
+		vcpu->arch.cflags = ~0;
+		vcpu->arch.sve_max_vl = 16;
+		FLIP(vcpu->arch.sve_state, vms[VMS - 1].vcpus[0], el2_window);
+		break;
+	case FLIP_VECTOR_BYTES:
+		vcpu->arch.cflags = ~0;
+		vcpu->arch.sve_state = (void *)vms[VMS - 1].vcpus[0];
+		FLIP(vcpu->arch.sve_max_vl, 16, ~0UL);
+		break;
+	case FLIP_SRE: FLIP(gic->vgic_sre, 7, 0); break;
+	case FLIP_GIC_HCR: FLIP(gic->vgic_hcr, 1, ~0UL); break;
+	case FLIP_LEAF: FLIP(vm->last[1], virt_to_phys(vm->data) | S2_PAGE, el2_base | S2_PAGE); break;
+	case FLIP_TABLE: FLIP(vm->middle[0], virt_to_phys(vm->last) | S2_TABLE, el2_base | S2_TABLE); break;
+	case FLIP_MAP: FLIP(own_map[3][1], (virt_to_phys(vcpu) + PAGE_SIZE) | OWN_PAGE, el2_base | OWN_PAGE); break;
+	}
+#undef FLIP
+}
+
+static void put_flip(u64 value)
+{
+	switch (flip.size) {
+	case 1: WRITE_ONCE(*(u8 *)flip.at, value); break;
+	case 4: WRITE_ONCE(*(u32 *)flip.at, value); break;
+	default: WRITE_ONCE(*(u64 *)flip.at, value); break;
+	}
+}
+
+/* The lower half's map: two vCPUs of a VM, one after the other. */
+static void make_own_map(struct vm *vm)
+{
+	unsigned int level, i;
+
+	for (level = 0; level < 4; level++)
+		memset(own_map[level], 0, PAGE_SIZE);
+	for (level = 0; level < 3; level++)
+		own_map[level][ALIAS >> (39 - 9 * level) & 511] = virt_to_phys(own_map[level + 1]) | S2_TABLE;
+	for (i = 0; i < 1 << VCPU_ORDER; i++) {
+		own_map[3][i] = (virt_to_phys(vm->vcpus[0]) + i * PAGE_SIZE) | OWN_PAGE;
+		own_map[3][ALIAS_BYTES / PAGE_SIZE + i] = (virt_to_phys(vm->vcpus[1]) + i * PAGE_SIZE) | OWN_PAGE;
+	}
+	dsb(ish);
+}
+
+static void as_new_for_flip(struct vm *vm, struct kvm_vcpu *vcpu)
+{
+	static const u32 words[] = { LDR_X1_X0 };
+
+	make_vcpu(vm, vcpu);
+	vm->data[0] = MARK;
+	vcpu->arch.ctxt.regs.regs[0] = DATA;
+	write_code(vm, words, ARRAY_SIZE(words));
+}
+
+/* The first CPU enters, the second one changes the word. */
+static void run_flipped(struct job *job)
+{
+	struct vm *vm = &vms[1];
+	u64 code, i;
+
+	while (job->cpu == 1 && !READ_ONCE(flip.over)) {
+		for (i = 0; i < 512; i++, flip.changes++)
+			put_flip(flip.values[i & 1]);
+		cond_resched();
+	}
+	if (job->cpu)
+		return;
+	for (i = 0; i < job->wanted; i++) {
+		struct kvm_vcpu *vcpu = vm->vcpus[flip.by_map ? i & 1 : 0];
+
+		vcpu->arch.ctxt.regs.pc = CODE;
+		vcpu->arch.ctxt.regs.regs[1] = 0;
+		flush_all(vm);
+		if (flip.by_map) {
+			if (call_through(virt_to_phys(own_map[0]), CALL(__kvm_vcpu_run), ALIAS + (i & 1 ? ALIAS_BYTES : 0), &code))
+				code = REFUSED;
+		} else if (enter(vcpu, &code)) {
+			code = REFUSED;
+		}
+		count(&job->tally, vcpu, code);
+		if (code != REFUSED && has_ended(vcpu, code) && vcpu->arch.ctxt.regs.regs[1] != MARK)
+			flip.foreign++;
+		if (!(i & 63))
+			cond_resched();
+	}
+	WRITE_ONCE(flip.over, true);
+}
+
+static int try_flips(u64 wanted)
+{
+	unsigned int kind;
+
+	if (num_online_cpus() < 2)
+		return -EINVAL;
+	for (kind = 0; kind < FLIPS; kind++) {
+		struct vm *vm = &vms[1];
+		struct tally tally;
+
+		make_vm(vm);
+		make_vm(&vms[2]);
+		write_code(&vms[2], (const u32[]){ LDR_X1_X0 }, 1);
+		vms[2].data[0] = MARK;
+		as_new_for_flip(vm, vm->vcpus[1]);
+		as_new_for_flip(vm, vm->vcpus[0]);
+		make_own_map(vm);
+		choose_flip(kind, vm, vm->vcpus[0]);
+		flip.over = false;
+		flip.by_map = kind == FLIP_MAP;
+		flip.changes = flip.foreign = 0;
+		tally = do_on_every_cpu(run_flipped, 0, wanted * num_online_cpus());
+		make_vm(vm);
+		make_vcpu(vm, vm->vcpus[0]);
+		say_tally("flip", tally, "%s changes %llu foreign %llu ", flips[kind], flip.changes, flip.foreign);
+	}
+	return 0;
+}
+
+/* ---- a page that comes and goes under a guest ------------------------------------------------------------------------------------------------ */
+
+#define STALE_LOOKS	64
+
+static struct {
+	bool over;
+	u64 mapped, stale;
+} race;
+
+enum { GONE_PAGE, GONE_ANY_LEVEL, GONE_ALL, GONE_TABLE, GONE_RANGE, GONE_WAYS };
+
+/* The page at FREE is taken away and the hypervisor told, in one of the ways in which KVM does. */
+static void take_away(struct vm *vm, unsigned int way)
+{
+	const u64 mmu = (u64)mmu_of(vm);
+
+	if (way == GONE_TABLE)
+		WRITE_ONCE(vm->middle[0], 0);
+	WRITE_ONCE(vm->last[2], 0);
+	dsb(ishst);
+	switch (way) {
+	case GONE_PAGE: call(CALL(__kvm_tlb_flush_vmid_ipa), mmu, FREE, 3, NULL); break;
+	case GONE_ANY_LEVEL: call(CALL(__kvm_tlb_flush_vmid_ipa), mmu, FREE, 0, NULL); break;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	case GONE_RANGE: call(CALL(__kvm_tlb_flush_vmid_range), mmu, CODE, 512, NULL); break;
+#endif
+	default: call(CALL(__kvm_tlb_flush_vmid), mmu, 0, 0, NULL); break;
+	}
+	if (way == GONE_TABLE)
+		WRITE_ONCE(vm->middle[0], virt_to_phys(vm->last) | S2_TABLE);
+	dsb(ishst);
+}
+
+static void run_race(struct job *job)
+{
+	struct vm *vm = &vms[7];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	volatile u64 *page = vm->data;
+	u64 i, j, code;
+
+	if (job->cpu == 0) {
+		while (!READ_ONCE(race.over)) {
+			count(&job->tally, vcpu, enter(vcpu, &code) ? REFUSED : code);
+			cond_resched();
+		}
+		return;
+	}
+	for (i = 0; job->cpu == 1 && i < job->wanted; i++) {
+		page[8] = 0;
+		WRITE_ONCE(vm->last[2], virt_to_phys(vm->data) | S2_PAGE);
+		dsb(ishst);
+		for (j = 0; j < 1000000 && page[8] != MARK; j++)
+			cpu_relax();
+		race.mapped += page[8] == MARK;
+		take_away(vm, i % GONE_WAYS);
+		page[8] = ~MARK;
+		dsb(ish);
+		for (j = 0; j < STALE_LOOKS; j++)
+			udelay(1);
+		race.stale += page[8] != ~MARK;
+		if (!(i & 15))
+			cond_resched();
+	}
+	if (job->cpu == 1)
+		WRITE_ONCE(race.over, true);
+}
+
+static int try_race(u64 wanted)
+{
+	/* 1: str x1, [x0]; b 1b */
+	static const u32 words[] = { STR_X1_X0, 0x17ffffff };
+	struct vm *vm = &vms[7];
+	struct tally tally;
+
+	if (num_online_cpus() < 2)
+		return -EINVAL;
+	make_vm(vm);
+	make_vcpu(vm, vm->vcpus[0]);
+	write_code(vm, words, ARRAY_SIZE(words));
+	vm->vcpus[0]->arch.ctxt.regs.regs[0] = FREE + 64;
+	vm->vcpus[0]->arch.ctxt.regs.regs[1] = MARK;
+	flush_all(vm);
+	memset(&race, 0, sizeof(race));
+	tally = do_on_every_cpu(run_race, 0, wanted * num_online_cpus());
+	say_tally("race", tally, "mapped %llu stale %llu ", race.mapped, race.stale);
+	return 0;
+}
+
+/* ---- 2 MiB that are split and collapsed under a guest ---------------------------------------------------------------------------------------- */
+
+#define BLOCK_ORDER	9
+#define BLOCK_AT	(CODE + (1UL << 21))
+
+static struct {
+	u64 *pieces[2];				/* 2 MiB each */
+	u64 *table;
+	bool over;
+	u64 splits, collapses, moves, with_foreign;
+} blocks;
+
+/* The table of all its pages, of which `foreign` may be one of the hypervisor's. */
+static void fill_block_table(u64 *piece, int foreign)
+{
+	int i;
+
+	for (i = 0; i < 512; i++)
+		blocks.table[i] = (virt_to_phys(piece) + i * PAGE_SIZE) | S2_PAGE;
+	if (foreign >= 0)
+		blocks.table[foreign] = el2_base | S2_PAGE;
+}
+
+/* As KVM does it: what a table led to is flushed with all of the VM; or at once, which only fits where the same frames lie behind both. */
+static void set_middle(struct vm *vm, u64 word, bool break_first)
+{
+	if (break_first) {
+		WRITE_ONCE(vm->middle[1], 0);
+		dsb(ishst);
+		flush_all(vm);
+	}
+	WRITE_ONCE(vm->middle[1], word);
+	dsb(ishst);
+	if (!break_first)
+		call(CALL(__kvm_tlb_flush_vmid_ipa), (u64)mmu_of(vm), BLOCK_AT, 2, NULL);
+}
+
+static void run_blocks(struct job *job)
+{
+	struct vm *vm = &vms[6];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	u64 i, code, *piece = blocks.pieces[0];
+
+	if (job->cpu == 0) {
+		while (!READ_ONCE(blocks.over)) {
+			code = enter(vcpu, &code) ? REFUSED : code;
+			count(&job->tally, vcpu, code);
+			if (job->tally.ended)
+				break;
+			cond_resched();
+		}
+		return;
+	}
+	for (i = 0; job->cpu == 1 && i < job->wanted; i++) {
+		u64 x = next(&job->state);
+
+		switch (x & 3) {
+		case 0:		/* split, as for dirty logging; a page that the guest does not use may be the hypervisor's */
+			fill_block_table(piece, x & 4 ? 16 + (x >> 8) % 400 : -1);
+			set_middle(vm, virt_to_phys(blocks.table) | S2_TABLE, x & 8);
+			blocks.splits++;
+			blocks.with_foreign += !!(x & 4);
+			break;
+		case 1:		/* collapsed where it is */
+			set_middle(vm, virt_to_phys(piece) | S2_BLOCK, x & 8);
+			blocks.collapses++;
+			break;
+		case 2:		/* collapsed into another one, as khugepaged does: gone, copied, there again */
+			set_middle(vm, 0, true);
+			memcpy(blocks.pieces[piece == blocks.pieces[0]], piece, PAGE_SIZE << BLOCK_ORDER);
+			piece = blocks.pieces[piece == blocks.pieces[0]];
+			set_middle(vm, virt_to_phys(piece) | S2_BLOCK, false);
+			blocks.moves++;
+			break;
+		case 3:		/* a page of it goes and comes back */
+			fill_block_table(piece, -1);
+			set_middle(vm, virt_to_phys(blocks.table) | S2_TABLE, true);
+			WRITE_ONCE(blocks.table[x >> 4 & 7], 0);
+			dsb(ishst);
+			call(CALL(__kvm_tlb_flush_vmid_ipa), (u64)mmu_of(vm), BLOCK_AT + (x >> 4 & 7) * PAGE_SIZE, 3, NULL);
+			WRITE_ONCE(blocks.table[x >> 4 & 7], (virt_to_phys(piece) + (x >> 4 & 7) * PAGE_SIZE) | S2_PAGE);
+			dsb(ishst);
+			break;
+		}
+		if (!(i & 15))
+			cond_resched();
+	}
+	if (job->cpu == 1)
+		WRITE_ONCE(blocks.over, true);
+}
+
+static int try_blocks(u64 wanted)
+{
+	/*
+	 * x0 walks eight pages; each holds what was stored there on the round before, x1 - 1:
+	 * 1: ldr x2, [x0, x3]; sub x4, x1, #1; cmp x2, x4; b.ne 2f; str x1, [x0, x3]; add x3, x3, #4096; and x3, x3, #0x7fff; cbnz x3, 1b;
+	 * add x1, x1, #1; b 1b; 2: (HVC 1 by write_code)
+	 */
+	static const u32 words[] = {
+		0xf8636802, 0xd1000424, 0xeb04005f, 0x540000e1, 0xf8236801, 0x91400463, 0x92403863, 0xb5ffff23, 0x91000421, 0x17fffff7,
+	};
+	struct vm *vm = &vms[6];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	struct tally tally;
+
+	if (num_online_cpus() < 2)
+		return -EINVAL;
+	make_vm(vm);
+	make_vcpu(vm, vcpu);
+	write_code(vm, words, ARRAY_SIZE(words));
+	memset(blocks.pieces[0], 0, PAGE_SIZE << BLOCK_ORDER);
+	vm->middle[1] = virt_to_phys(blocks.pieces[0]) | S2_BLOCK;
+	vcpu->arch.ctxt.regs.regs[0] = BLOCK_AT;
+	vcpu->arch.ctxt.regs.regs[1] = 1;
+	flush_all(vm);
+	blocks.over = false;
+	blocks.splits = blocks.collapses = blocks.moves = blocks.with_foreign = 0;
+	tally = do_on_every_cpu(run_blocks, 0, wanted * num_online_cpus());
+	vm->middle[1] = 0;
+	flush_all(vm);
+	say_tally("blocks", tally, "rounds %llu splits %llu foreign %llu collapses %llu moves %llu ", vcpu->arch.ctxt.regs.regs[1], blocks.splits,
+		  blocks.with_foreign, blocks.collapses, blocks.moves);
+	return 0;
+}
+
+/* ---- structures that are given back while they are in use ------------------------------------------------------------------------------------ */
+
+static bool freed_over;
+
+static void run_freed(struct job *job)
+{
+	struct vm *vm = &vms[7], *other = &vms[8];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	u64 i, code;
+
+	for (i = 0; job->cpu == 0 && i < job->wanted; i++) {
+		count(&job->tally, vcpu, enter(vcpu, &code) ? REFUSED : code);
+		if (!(i & 63))
+			cond_resched();
+	}
+	if (job->cpu == 0)
+		WRITE_ONCE(freed_over, true);
+	while (job->cpu && !READ_ONCE(freed_over)) {
+		u64 x = next(&job->state);
+
+		job->tally.made++;
+		switch (x & 7) {
+		case 0: memset(vcpu, x & 8 ? 0xff : 0, sizeof(*vcpu)); break;
+		case 1: memset(vm->kvm, x & 8 ? 0xff : 0, sizeof(*vm->kvm)); break;
+		case 2: make_vcpu(other, vcpu); break;		/* the same memory, a vCPU of another VM */
+		case 3: memcpy(vm->kvm, other->kvm, sizeof(*vm->kvm)); break;	/* the same memory, another VM */
+		case 4: *vmid_of(vm) = x >> 8 & 0xffff; break;
+		case 5:						/* the next VM in this memory begins with empty tables */
+			mmu_of(vm)->pgd_phys = virt_to_phys(other->root);
+			flush_all(vm);
+			break;
+		case 6:
+			count(&job->tally, vcpu, enter(vcpu, &code) ? REFUSED : code);
+			break;
+		default:
+			make_vm(vm);
+			make_vcpu(vm, vcpu);
+			break;
+		}
+		cond_resched();
+	}
+}
+
+static int try_freed(u64 wanted)
+{
+	/* b . */
+	static const u32 words[] = { 0x14000000 };
+	struct vm *vm = &vms[7], *other = &vms[8];
+	struct tally tally;
+
+	if (num_online_cpus() < 2)
+		return -EINVAL;
+	make_vm(vm);
+	make_vm(other);
+	make_vcpu(vm, vm->vcpus[0]);
+	write_code(vm, words, ARRAY_SIZE(words));
+	write_code(other, words, ARRAY_SIZE(words));
+	flush_all(vm);
+	freed_over = false;
+	tally = do_on_every_cpu(run_freed, 0, wanted * num_online_cpus());
+	make_vm(vm);
+	make_vcpu(vm, vm->vcpus[0]);
+	flush_all(vm);
+	say_tally("freed", tally, "");
+	return 0;
+}
+
+/* ---- instructions that no guest has, one by one ---------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	u32 word;
+} listed[] = {
+	{ "smc-0", 0xd4000003 }, { "smc-1", 0xd4000023 }, { "smc-ffff", 0xd41fffe3 }, { "hvc-0", 0xd4000002 }, { "hvc-2", 0xd4000042 },
+	{ "hvc-ffff", 0xd41fffe2 }, { "sve-rdvl", 0x04bf5020 }, { "sve-ptrue", 0x2518e3e0 }, { "sve-zcr", 0xd5381201 }, { "sme-smstart", 0xd503477f },
+	{ "sme-rdsvl", 0x04bf5820 }, { "sme-svcr", 0xd53b4241 }, { "pauth-pacia", 0xdac10041 }, { "pauth-key", 0xd5382101 }, { "bti", 0xd503245f },
+	{ "mte-irg", 0x9adf1041 }, { "mte-stg", 0xd9200800 }, { "mte-gcr", 0xd53810c1 }, { "wfe", 0xd503205f }, { "wfi", 0xd503207f },
+	{ "wfet", 0xd5031002 }, { "wfit", 0xd5031022 }, { "ls64-ld64b", 0xf83fd002 }, { "ls64-st64b", 0xf83f9002 }, { "eret", 0xd69f03e0 },
+	{ "hcr", 0xd53c1101 }, { "vttbr", 0xd53c2101 }, { "cntvoff", 0xd53ce061 }, { "sctlr-el12", 0xd53d1001 }, { "tlbi-alle1", 0xd50c879f },
+	{ "tlbi-ipas2", 0xd50c8420 }, { "tlbi-alle2", 0xd50c871f }, { "at-s12", 0xd50c7880 }, { "at-s1e2", 0xd50c7800 }, { "dc-isw", 0xd5087640 },
+	{ "dc-cisw", 0xd5087e40 }, { "actlr", 0xd5381021 }, { "pmcr", 0xd53b9c01 }, { "trbe", 0xd5389b01 }, { "spe", 0xd5389a01 },
+	{ "ras", 0xd5385301 }, { "hlt", 0xd4400000 }, { "dcps2", 0xd4a00002 }, { "dcps3", 0xd4a00003 }, { "udf", 0 },
+};
+
+static void try_listed(void)
+{
+	struct vm *vm = &vms[3];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	unsigned int i, number;
+	static const u64 numbers[] = { 0, 1, ~0UL, 0x84000000, 0xc4000003, 0x80000000, 0xc6000001, 0x86000000, 0x82000000, 0xb2000000 };
+
+	for (i = 0; i < ARRAY_SIZE(listed); i++) {
+		struct tally tally = {};
+
+		for (number = 0; number < ARRAY_SIZE(numbers); number++) {
+			make_vm(vm);
+			make_vcpu(vm, vcpu);
+			vcpu->arch.ctxt.regs.regs[0] = numbers[number];
+			vcpu->arch.ctxt.regs.regs[2] = DATA;
+			write_code(vm, &listed[i].word, 1);
+			count(&tally, vcpu, run(vcpu));
+		}
+		say_tally("listed", tally, "%s ", listed[i].name);
+	}
+}
+
+/* A guest that invalidates all that it may, on and on. */
+static void try_maintain(u64 wanted)
+{
+	static const u32 words[] = {
+		0xd508871f, 0xd508831f,			/* 1: tlbi vmalle1; tlbi vmalle1is */
+		0xd5088320, 0xd50883a0,			/* tlbi vae1is, x0; tlbi vale1is, x0 */
+		0xd5088340, 0xd508711f, 0xd508751f,	/* tlbi aside1is, x0; ic ialluis; ic iallu */
+		0xd50b7e22, 0xd50b7b22, 0xd5033f9f,	/* dc civac, x2; dc cvau, x2; dsb sy */
+		0xf9400041, 0x17fffff5,			/* ldr x1, [x2]; b 1b */
+	};
+	struct vm *vm = &vms[3];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	struct tally tally = {};
+	u64 i, code;
+
+	make_vm(vm);
+	make_vcpu(vm, vcpu);
+	vcpu->arch.ctxt.regs.regs[2] = DATA;
+	write_code(vm, words, ARRAY_SIZE(words));
+	for (i = 0; i < wanted; i++) {
+		count(&tally, vcpu, enter(vcpu, &code) ? REFUSED : code);
+		if (!(i & 7))
+			flush_all(vm);
+		cond_resched();
+	}
+	say_tally("maintain", tally, "");
+}
+
 /* ---- the end --------------------------------------------------------------------------------------------------------------------------------- */
 
 /* A VM's end is a structure that names no table any more, and the hypervisor hears of it when no guest runs. */
@@ -1025,7 +1553,9 @@ static int set_target(u64 base, u64 pages)
 {
 	if (!base || !pages)
 		return -EINVAL;
-	if (base != el2_base && !(el2_window = ioremap(base, PAGE_SIZE)))
+	if (pfn_valid(base >> PAGE_SHIFT) && page_count(pfn_to_page(base >> PAGE_SHIFT)) > 0 && !PageReserved(pfn_to_page(base >> PAGE_SHIFT)))
+		el2_window = (void __iomem *)__va(base);
+	else if (base != el2_base && !(el2_window = ioremap(base, PAGE_SIZE)))
 		return -ENOMEM;
 	el2_base = base;
 	el2_pages = pages;
@@ -1063,6 +1593,18 @@ static int command(char *line)
 		try_together(x[0]);
 	else if (!strcmp(name, "storm"))
 		on_every_cpu("storm", storm_here, x[0], x[1]);
+	else if (!strcmp(name, "flip"))
+		failed = try_flips(x[0]);
+	else if (!strcmp(name, "race"))
+		failed = try_race(x[0]);
+	else if (!strcmp(name, "blocks"))
+		failed = try_blocks(x[0]);
+	else if (!strcmp(name, "freed"))
+		failed = try_freed(x[0]);
+	else if (!strcmp(name, "listed"))
+		try_listed();
+	else if (!strcmp(name, "maintain"))
+		try_maintain(x[0]);
 	else if (!strcmp(name, "end"))
 		end_all();
 	else
@@ -1105,6 +1647,14 @@ static int __init hostile_init(void)
 	pages = alloc_pages(GFP_KERNEL, 2);
 	split = pages ? vmap((struct page *[]){ pages + 2, pages + 1, pages }, 3, VM_MAP, PAGE_KERNEL) : NULL;
 	mmio_window = ioremap(0x9000000, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(own_map); i++)
+		if (!(own_map[i] = (u64 *)get_zeroed_page(GFP_KERNEL)))
+			return -ENOMEM;
+	blocks.table = (u64 *)get_zeroed_page(GFP_KERNEL);
+	for (i = 0; i < ARRAY_SIZE(blocks.pieces); i++)
+		blocks.pieces[i] = (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, BLOCK_ORDER);
+	if (!blocks.table || !blocks.pieces[0] || !blocks.pieces[1])
+		return -ENOMEM;
 	return split && mmio_window ? misc_register(&device) : -ENOMEM;
 }
 module_init(hostile_init);

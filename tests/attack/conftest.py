@@ -23,6 +23,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="session")
+def measuring(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The image in which EL2 measures its own stays."""
+    return host.build(tmp_path_factory.mktemp("measuring-image"), quiet=True, stays=True)
+
+
+@pytest.fixture(scope="session")
 def places(built: Built) -> Layout:
     return layout(built)
 

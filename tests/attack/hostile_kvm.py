@@ -11,7 +11,7 @@ from pathlib import Path
 import el2_memory
 from hostile_host import PAGE, RAM_AT, RAM_MIB, Layout, machine
 
-from delphyne.bench import kvm, stays
+from delphyne.bench import kvm, stays, stays_inside
 from delphyne.board import bare_guest, host, host_python, kmodule, qemu
 from delphyne.board.el2_statics import Memory
 from delphyne.board.guest import build as guest_build
@@ -65,7 +65,7 @@ def outcomes(console: str) -> list[Outcome]:
         if line.startswith("hostile_kvm: "):
             assert line.endswith(WELL), f"{line}\n{console}"
             what, _, rest = line.removeprefix("hostile_kvm: ").removesuffix(WELL).partition(": ")
-            kind = rest.split()[0] if what in ("controls", "reach") else ""
+            kind = rest.split()[0] if what in ("controls", "reach", "flip", "listed") else ""
             name = f"{what} {kind}" if kind else what
             numbers = {key: int(number, 16 if key == "classes" else 10) for key, number in NUMBERS.findall(rest.removeprefix(f"{kind} "))}
             found.append(Outcome(name, numbers))
@@ -100,11 +100,42 @@ def has_passed(console: str, beside: Beside) -> bool:
     return console.count(f"bare guest: 0{bare_guest.END}") == 2 and console.count("\nPASS ") == beside.commands
 
 
+def _measured_host(kernel: str, cpu: str, cpus: int, script: str) -> host.Host:
+    files = (("hostile_kvm.ko", kmodule.build("hostile_kvm", kernel).read_bytes()),)
+    return replace(kvm.measured_host(kernel, cpu, plain=False, cpus=cpus), script=PREPARE + script + FINISH, files=files)
+
+
 def measured(built: Built, kernel: str, cpu: str, script: str) -> stays.Reader:
     """How long EL2 was at work at a time while a host ran `script`, as in `attack`."""
-    files = (("hostile_kvm.ko", kmodule.build("hostile_kvm", kernel).read_bytes()),)
-    of = replace(kvm.measured_host(kernel, cpu, plain=False), script=PREPARE + script + FINISH, files=files)
-    return stays.measure(of, built)
+    return stays.measure(_measured_host(kernel, cpu, 2, script), built)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What EL2 measured of itself, and what the module said."""
+
+    stays: stays_inside.Stays
+    console: str
+    outcomes: list[Outcome]
+
+    def of(self, what: str) -> dict[str, int]:
+        """The numbers of the one line about `what`."""
+        (found,) = [outcome.numbers for outcome in self.outcomes if outcome.what == what]
+        return found
+
+
+def measured_inside(measuring: Built, kernel: str, cpu: str, script: str) -> Measured:
+    """The same by EL2 itself, in an image that was built with `stays`, on a machine of one CPU."""
+    found, console = stays_inside.measure(_measured_host(kernel, cpu, 1, script), measuring)
+    assert "host complete" in console, console
+    return Measured(found, console, outcomes(console))
+
+
+def measured_both_ways(measuring: Built, kernel: str, cpu: str, script: str) -> tuple[stays.Reader, stays_inside.Stays]:
+    """The same stays of the same machine, by QEMU's log of blocks and by EL2 itself."""
+    of = _measured_host(kernel, cpu, 1, script)
+    with stays_inside.marked(stays.between_marks(of), measuring) as (ready, marks):
+        return stays.logged(ready, measuring, marks.forget), marks.read()
 
 
 def attack(

@@ -8,13 +8,15 @@ all that EL2 keeps about guests agrees (el2_memory.py): no pin, no table and no 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hostile_host import PAGE, Layout
-from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, measured, target
+from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, measured, measured_both_ways, measured_inside, target
 
-from delphyne.bench import stays
+from delphyne.bench import kvm, stays, stays_inside
+from delphyne.board import soak
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
@@ -32,7 +34,7 @@ CLASSES = {
 }
 """Exception classes that a guest's code and memory may show the host; each is one that KVM answers or injects as undefined. The last five come where
 the host asks for them by MDCR_EL2.TDE."""
-SHARED = ("storm", "together")
+SHARED = ("storm", "together", "freed")
 """Attacks in which one CPU may read an exit of a vCPU that another one has cleared by then: it sees class 0, which no guest's exit has."""
 
 
@@ -48,6 +50,28 @@ def all_went_well(seen: Seen) -> None:
             allowed = set(CLASSES) | ({0} if outcome.what in SHARED else set())
             assert classes(numbers) <= allowed, f"{outcome.what}: {numbers}\n{seen.console}"
             assert numbers["serrors"] == 0, f"{outcome.what}: {numbers}\n{seen.console}"
+
+
+ENDS = {"pauth-pacia", "bti", "wfe", "wfi"}
+"""Of the instructions that hostile_kvm lists, those that do no harm; what the host sees of others, and its exception class. All others are undefined
+to a guest of the processor `max`."""
+SEEN = {
+    **dict.fromkeys(("smc-0", "smc-1", "smc-ffff"), 0x17), **dict.fromkeys(("hvc-0", "hvc-2", "hvc-ffff"), 0x16), "eret": 0x20,
+    **dict.fromkeys(("pauth-key", "dc-isw", "dc-cisw", "actlr", "pmcr", "ras"), 0x18),
+}
+LISTED, EACH = 45, 10
+"""How many instructions that is, and how often each: with other numbers in x0."""
+
+
+def test_each_instruction_that_no_guest_has(built: Built, places: Layout, tmp_path: Path) -> None:
+    """G2: calls of any number and immediate, extensions that a guest has not, other levels' registers: the host hears of it, or it is undefined."""
+    seen = attack(built, tmp_path, "6.12", "max", 2, f"{target(places)}try listed\n")
+    found = {outcome.what.removeprefix("listed "): outcome.numbers for outcome in seen.outcomes}
+    assert len(found) == LISTED, seen.console
+    for name, numbers in found.items():
+        kind = "ended" if name in ENDS else "traps" if name in SEEN else "caught"
+        assert (numbers["made"], numbers[kind]) == (EACH, EACH), f"{name}: {numbers}"
+        assert classes(numbers) == ({SEEN[name]} if name in SEEN else set()), f"{name}: {numbers}"
 
 
 SINGLE = f"try calls {NOTHING:x}\ntry controls\ntry code 1 200\ntry walks {NOTHING:x}\ntry far\ntry pools\ntry together 800\n"
@@ -103,6 +127,52 @@ def test_a_storm_beside_a_guest(
     all_went_well(seen)
 
 
+FLIPS = (
+    "lists", "hcr", "mdcr", "strange-mmu", "other-mmu", "arch", "root", "vmid", "vtcr", "pstate", "debug", "vectors", "vector-bytes", "sre",
+    "gic-hcr", "leaf", "table", "map",
+)
+REFUSED_AT_TIMES = ("strange-mmu", "map")
+"""Words of which one value is refused by each look at it."""
+
+
+@pytest.mark.parametrize(("kernel", "cpu"), [("6.1", "cortex-a57"), ("6.12", "max")])
+def test_each_word_changes_while_it_is_read(built: Built, places: Layout, tmp_path: Path, kernel: str, cpu: str) -> None:
+    """H5, H6, H28: of the vCPU, its VM, the tables and the map by which the host names it, by another CPU meanwhile; no guest reads EL2's page."""
+    seen = attack(built, tmp_path, kernel, cpu, 2, f"{target(places)}try flip {0x200:x}\ntry end\n")
+    for kind in FLIPS:
+        numbers = seen.of(f"flip {kind}")
+        assert numbers["made"] == 0x200, seen.console
+        assert numbers["changes"] > 10 * numbers["made"], seen.console
+        assert numbers["foreign"] == 0, seen.console
+        assert numbers["ended"] > 0, seen.console
+        assert kind not in REFUSED_AT_TIMES or 0 < numbers["refused"] < numbers["made"], seen.console
+    all_went_well(seen)
+    assert (seen.left.vms, seen.left.vcpus, seen.left.pins, seen.left.tables) == (0, 0, 0, 0), seen.left
+
+
+MOVING = "try race 200\ntry blocks 400\ntry freed 2000\ntry maintain 200\ntry end\n"
+
+
+@pytest.mark.parametrize(("kernel", "cpu"), [("6.1", "cortex-a57"), ("6.12", "max")])
+def test_what_a_guest_uses_comes_and_goes_under_it(built: Built, places: Layout, tmp_path: Path, kernel: str, cpu: str) -> None:
+    """H10: no store to a page after the call that takes it away. H11: what a guest stored is there whatever its block is split into, collapsed into
+    or moved to, and one frame of it EL2's. H13: structures given back and used for something else while a CPU runs by them. G6: a guest that does
+    nothing but invalidate."""
+    seen = attack(built, tmp_path, kernel, cpu, 2, target(places) + MOVING)
+    race = seen.of("race")
+    assert race["stale"] == 0, seen.console
+    assert race["mapped"] > 0x100, seen.console
+    found = seen.of("blocks")
+    assert found["ended"] == 0, f"a guest found what it had not stored\n{seen.console}"
+    assert found["rounds"] > 0x400, seen.console
+    assert min(found["splits"], found["collapses"], found["moves"], found["foreign"]) > 0x40, seen.console
+    assert seen.of("freed")["refused"] > 0, seen.console
+    maintain = seen.of("maintain")
+    assert (maintain["made"], maintain["traps"], maintain["caught"]) == (0x200, 0, 0), seen.console
+    all_went_well(seen)
+    assert (seen.left.vms, seen.left.vcpus, seen.left.pins, seen.left.tables) == (0, 0, 0, 0), seen.left
+
+
 POOLS = "try far\ntry pools\ntry end\n"
 
 
@@ -116,6 +186,55 @@ def test_no_stay_at_el2_is_long(built: Built, places: Layout, kernel: str, attac
     spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
     assert reader.count > 1000, f"only {reader.count} stays were seen"
     assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
+
+
+STORMS_MEASURED = [
+    pytest.param("6.1", "cortex-a57", 20, 500, id="short"),
+    *(
+        pytest.param(kernel, cpu, seed, count, marks=pytest.mark.slow, id=f"{kernel}-{count}")
+        for kernel, cpu, seed in (("6.1", "cortex-a57", 21), ("6.12", "max", 22))
+        for count in (20_000, 50_000)
+    ),
+]
+
+
+@pytest.mark.parametrize(("kernel", "cpu", "seed", "count"), STORMS_MEASURED)
+def test_no_stay_at_el2_is_long_in_a_storm(measuring: Built, places: Layout, kernel: str, cpu: str, seed: int, count: int) -> None:
+    """G6: pseudo-random operations, with stays measured by EL2 itself."""
+    seen = measured_inside(measuring, kernel, cpu, f"{target(places)}try storm {seed:x} {count:x}\n")
+    print(seen.stays)
+    assert seen.of("storm")["made"] >= count, seen.console
+    assert seen.stays.count > count, f"{seen.stays}\n{seen.console}"
+    assert seen.stays.longest <= stays.LIMIT, f"{seen.stays}\n{seen.console}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_no_stay_at_el2_is_long_while_protected_pages_come_and_go(measuring: Built, kernel: str) -> None:
+    """G6: a protected guest's pages taken by touch, unmapping and swap, a thousand times."""
+    of = soak.soaked(kernel, 5, 1000)
+    exact = kvm.measured_host(kernel, "cortex-a57", plain=False, cpus=1)
+    machine = replace(of.machine, cpus=1, extra=(*of.machine.extra, *exact.machine.extra))
+    found, console = stays_inside.measure(replace(of, machine=machine, arguments=exact.arguments), measuring)
+    print(found)
+    told = soak.TOLD.search(console)
+    assert told is not None, console
+    assert (told["failures"], told["plaintext"]) == ("0", "0"), console
+    assert found.count > 1000, found
+    assert found.longest <= stays.LIMIT, found
+
+
+def test_only_an_image_that_is_to_measure_does(built: Built, measuring: Built) -> None:
+    assert guest_build.addresses(built.elf, "stays") == {}
+    assert set(guest_build.addresses(measuring.elf, "stays")) == {"stays"}
+
+
+def test_el2_measures_its_stays_as_they_are(measuring: Built, places: Layout) -> None:
+    """By QEMU's log of its blocks in the same run."""
+    logged, inside = measured_both_ways(measuring, "6.12", "cortex-a57", f"{target(places)}try far\n")
+    print(inside, logged.longest.length, logged.count)
+    assert inside.count > 1000
+    assert abs(inside.longest - logged.longest.length) <= stays_inside.OUTSIDE, (inside, logged.longest.length)
 
 
 @pytest.mark.slow

@@ -59,26 +59,29 @@ def test_no_frame_that_el2_writes_for_a_vcpu_can_be_given_away(claimed: bool) ->
             vcpus.release(seat.index, seat.word)
 
 
-def test_a_vcpu_whose_frames_are_a_guests_does_not_run() -> None:
-    """The other way: what was given away first is no structure of a vCPU's, at its first run nor later."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_vcpu_whose_frames_are_a_guests_does_not_run(shared: bool) -> None:
+    """The other way: what was given away first is no structure of a vCPU's, at its first run nor later, shared with the host or not."""
     with a_world() as world:
         vm = world.new_vm(1)
         seat = seats.SEATS.mine()
         for owned in (vm.vcpus[0], vm.mmu):
-            give(owned)
+            give(owned, shared)
             assert seats.sit(world.layout, seat, u64(vm.vcpus[0])) in (Err.OWNER, Err.RANGE)
-            take_back(owned)
+            take_back(owned, shared)
         assert seats.sit(world.layout, seat, u64(vm.vcpus[0])) is None
 
 
-def give(pa: int) -> None:
+def give(pa: int, shared: bool) -> None:
     with frames.LOCK:
         assert frames.take(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
         assert frames.settle(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
+        assert not shared or frames.share(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
 
 
-def take_back(pa: int) -> None:
+def take_back(pa: int, shared: bool) -> None:
     with frames.LOCK:
+        assert not shared or frames.unshare(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
         assert frames.give(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
         assert frames.release(Pa(u64(pa)), u16(1), Ipa(u64(0x4000_0000))) is None
 

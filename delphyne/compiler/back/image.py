@@ -60,8 +60,10 @@ def build_image(
     name: str = "delphyne",
     opt: int = 2,
     stacks: Stacks | None = None,
+    symbols: Sequence[str] = (),
 ) -> Built:
-    """Write `name`.elf, .img, .lst, .ll and .sites into the folder `out`. Raises BackError with every finding of the checks, a line each."""
+    """Write `name`.elf, .img, .lst, .ll and .sites into the folder `out`. Raises BackError with every finding of the checks, a line each.
+    `symbols` are defined in the assembly files."""
     out.mkdir(parents=True, exist_ok=True)
     emitted = emit(program, AARCH64)
     ir = out / f"{name}.ll"
@@ -72,7 +74,7 @@ def build_image(
     objects[0].write_bytes(lowered.data)
     for source in assembly:
         objects.append(out / f"{name}.{source.stem}.o")
-        tools.assemble(source, objects[-1], out)
+        tools.assemble(source, objects[-1], out, symbols)
     _raise(finding for item in objects for finding in checks.absolute_relocations(item))
 
     elf = out / f"{name}.elf"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -35,9 +36,10 @@ def run(tool: str, *arguments: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def assemble(source: Path, out: Path, include: Path) -> None:
-    """Assemble one file, with line information, into an object that does not depend on where the file lies."""
+def assemble(source: Path, out: Path, include: Path, symbols: Sequence[str] = ()) -> None:
+    """Assemble one file, with line information, into an object that does not depend on where the file lies. `symbols` are defined (as 1) in it."""
     source = source.resolve()
     base = ROOT if source.is_relative_to(ROOT) else source.parent
     flags = ["-march=armv8-a", "--gdwarf-4", "--debug-prefix-map", f"{base}=.", "-I", str(include.resolve()), "-o", str(out.resolve())]
+    flags += [part for symbol in symbols for part in ("--defsym", f"{symbol}=1")]
     run("as", *flags, str(source.relative_to(base)), cwd=base)

@@ -122,6 +122,85 @@ endfunction \name
 // The first CPU's stack ends where its slot does (arch/cpu.py has the layout of the slots).
         .equ    BOOT_STACK_TOP, 0x8000
 
+// --- how long stays at EL2 are -------------------------------------------------------------------------------------------------
+//
+// An image that was assembled with STAYS measures each stay of each CPU by the physical counter (bench/stays_inside.py). In every other image these
+// macros are empty. The counter is read without an ISB: on QEMU under icount, the only place where such an image runs, it is exact.
+
+        .ifdef  STAYS
+        .equ    STAY_SHIFT, 7                   // log2 of the bytes that each CPU has
+        .equ    STAY_BEGIN, 0                   // the counter, 0 where no stay is measured; origin, ESR, ELR and x0 of this stay
+        .equ    STAY_LONGEST, 40                // ticks, origin, ESR, ELR and x0 of the longest
+        .equ    STAY_COUNT, 80                  // stays that are over, and ticks in them
+        .equ    STAY_CPUS, 64
+
+        .bss
+        .balign 128
+        .globl  stays
+stays:
+        .zero   STAY_CPUS << STAY_SHIFT
+        .text
+
+// A stay begins; x0 and x1, which are used, were saved at sp + `saved`.
+.macro stay_begins origin, saved
+        mrs     x0, tpidr_el2
+        ldr     x0, [x0, #CPU_index]
+        address x1, stays
+        add     x1, x1, x0, lsl #STAY_SHIFT
+        mrs     x0, cntpct_el0
+        str     x0, [x1, #STAY_BEGIN]
+        mov     x0, #\origin
+        str     x0, [x1, #STAY_BEGIN + 8]
+        mrs     x0, esr_el2
+        str     x0, [x1, #STAY_BEGIN + 16]
+        mrs     x0, elr_el2
+        str     x0, [x1, #STAY_BEGIN + 24]
+        ldr     x0, [sp, #\saved]
+        str     x0, [x1, #STAY_BEGIN + 32]
+.endm
+
+// It ends. Uses x2 to x6.
+.macro stay_ends
+        mrs     x2, tpidr_el2
+        ldr     x2, [x2, #CPU_index]
+        address x3, stays
+        add     x3, x3, x2, lsl #STAY_SHIFT
+        ldr     x2, [x3, #STAY_BEGIN]
+        cbz     x2, .Lno_stay\@
+        mrs     x4, cntpct_el0
+        sub     x4, x4, x2
+        str     xzr, [x3, #STAY_BEGIN]
+        ldp     x5, x6, [x3, #STAY_COUNT]
+        add     x5, x5, #1
+        add     x6, x6, x4
+        stp     x5, x6, [x3, #STAY_COUNT]
+        ldr     x5, [x3, #STAY_LONGEST]
+        cmp     x4, x5
+        b.ls    .Lno_stay\@
+        str     x4, [x3, #STAY_LONGEST]
+        ldp     x5, x6, [x3, #STAY_BEGIN + 8]
+        stp     x5, x6, [x3, #STAY_LONGEST + 8]
+        ldp     x5, x6, [x3, #STAY_BEGIN + 24]
+        stp     x5, x6, [x3, #STAY_LONGEST + 24]
+.Lno_stay\@:
+.endm
+
+// What a CPU was about when it went off is no stay. x20 = its Cpu. Uses x2, x3.
+.macro no_stay
+        ldr     x2, [x20, #CPU_index]
+        address x3, stays
+        add     x3, x3, x2, lsl #STAY_SHIFT
+        str     xzr, [x3, #STAY_BEGIN]
+.endm
+        .else
+.macro stay_begins origin, saved
+.endm
+.macro stay_ends
+.endm
+.macro no_stay
+.endm
+        .endif
+
 // --- arm64 Image header (Linux Documentation/arm64/booting.rst) ------------------------------------------------------------
 
         .section .head.text, "ax", %progbits
@@ -452,6 +531,7 @@ function secondary_entry
         ldr     x3, [x20, #CPU_sctlr]
         bl      mmu_on_el2
         msr     tpidr_el2, x20
+        no_stay
         ldr     x0, [x20, #CPU_stack_top]
         mov     sp, x0
         mov     x29, xzr
@@ -482,6 +562,7 @@ endfunction secondary_entry
         .balign 128
         sub     sp, sp, #FRAME_SIZEOF
         stp     x0, x1, [sp, #FRAME_x]
+        stay_begins 0, FRAME_x
         mov     x1, #\kind
         b       lower
 .endm
@@ -491,6 +572,7 @@ endfunction secondary_entry
         .balign 128
         sub     sp, sp, #FRAME_SIZEOF
         stp     x0, x1, [sp, #FRAME_x]
+        stay_begins 0, FRAME_x
         mrs     x0, esr_el2
         lsr     x0, x0, #26
         cmp     x0, #EC_HVC64
@@ -555,6 +637,7 @@ function call, FRAME_SIZEOF
         ldp     x0, x1, [sp, #FRAME_elr]
         msr     elr_el2, x0
         msr     spsr_el2, x1
+        stay_ends
         call_pairs ldp
         ldp     x0, x1, [sp, #FRAME_x]
         add     sp, sp, #FRAME_SIZEOF
@@ -576,6 +659,7 @@ function enter_lower
         ldr     x2, [x0, #FRAME_spsr]
         msr     elr_el2, x1
         msr     spsr_el2, x2
+        stay_ends
         frame_pairs ldp, x0
         ldr     x30, [x0, #FRAME_x + 8 * 30]
         ldp     x0, x1, [x0, #FRAME_x]
@@ -607,6 +691,7 @@ endfunction enter_lower
         .balign 128
         hint    #16                             // esb: an SError of the guest's own must not be taken for one of the host's (FEAT_RAS)
         stp     x0, x1, [sp, #-16]!
+        stay_begins 1, 0
         mov     x1, #\kind
         b       guest_exit
 .endm
@@ -652,6 +737,7 @@ function guest_enter, ENTER_BYTES+16
         stp     x0, x1, [sp, #ENTER_GENERAL]
         ldr     x1, [x0, #GENERAL_SP]
         msr     sp_el0, x1
+        stay_ends
         frame_pairs ldp, x0
         ldr     x30, [x0, #FRAME_x + 8 * 30]
         ldp     x0, x1, [x0, #FRAME_x]
