@@ -25,7 +25,7 @@ from delphyne.prove.theorem import Given, theorem
 PLACES = 8
 TRUSTS = (
     "frames.LOCK and GUESTS_LOCK are held: nobody else changes guests' tables meanwhile",
-    "shadow.drop and shadow.fill do to one page what they say (their tests): a leaf of one page is dropped without Err",
+    "a leaf that came from one page is dropped without Err: shadow.drop is refused by the graveyard alone, which such a leaf does not need",
 )
 about = partial(theorem, trusts=TRUSTS)
 
@@ -60,7 +60,7 @@ class List:
         self.given.require(z3.And(same), "every page of the list leaves the tables")
 
 
-@about(lent.drop_all)
+@about(lent.drop_all, assumes=("shadow.drop",))
 def drop_all(given: Given) -> None:
     """Every page of the list leaves the guest's tables; the list is empty, and the guard's bit is clear, which no other's becomes."""
     known = List(given)
@@ -88,7 +88,7 @@ def drop_everybodys(given: Given) -> None:
     given.require(has == z3.Or([number == guard for number in asked]), "exactly the guards that have such pages")
 
 
-@about(lent.fill, outcomes=("filled", "filled anew", "refused"), assumes=("lent.drop_all", "tables.walk"),
+@about(lent.fill, outcomes=("filled", "filled anew", "refused"), assumes=("lent.drop_all", "shadow.fill", "tables.walk"),
        bounds=("lent.fill: of a leaf of the host's whose addresses are below 1 << 48",))
 def fill(given: Given) -> None:
     """The page of the host's leaf is in the guest's tables as a single page, and in the list; where the list was full, all that was in it left first.

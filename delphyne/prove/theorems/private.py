@@ -83,8 +83,7 @@ def reading(given: Given) -> None:
 
 
 @theorem(steps.drop_ordinary, steps._drop_near, outcomes=("nothing to do", "no RAM", "dropped", "try again"),
-         assumes=("layout.index_of", "blocks.known"),
-         trusts=("lent.drop_everybodys, shadow.drop_all: what they take away is gone from the tables and TLBs (their tests)",),
+         assumes=("layout.index_of", "blocks.known", "lent.drop_everybodys", "shadow.drop_all"),
          bounds=("steps.drop_ordinary: at most two ordinary guests",), limits=Limits(decisions=60))
 def drop_ordinary(given: Given) -> None:
     """Where a guest may reach a frame near this one as its host's, every ordinary guest's shadow is dropped and every lent page; Err where that
