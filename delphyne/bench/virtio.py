@@ -5,9 +5,10 @@ A protected guest's devices work through the pool of modules/guest-dma, which co
 too, by the kernel's own means: `swiotlb=..,force`, and the same devices with `iommu_platform=on`. Host, counters and levels are those of
 bench/guest_boot.py.
 
-The guest writes to most of its free memory and does everything once before it is counted, so that no first touches of memory are in it, its own or
-the host's, and drops its page cache before each reading. Each kind is then done ROUNDS times; the median counts. What is typed to have one thing done
-is one letter, since each letter on a serial port is an exit of its own.
+The guest does everything once before it is counted, so that neither first touches of memory nor the host's are in it, and drops its page cache before
+each reading. Each kind is then done ROUNDS times, of which the median counts: whether the pages of a page cache lie one behind the other differs from
+round to round, and with it how many pieces virtio maps of them. What is typed to have one thing done is one letter, since each letter on a serial
+port is an exit of its own.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ nc -ll -p {SINK_PORT} -e sh -c 'dd of=/dev/null bs=64k count={16 * MEBIBYTES} if
 PART = f"of=/dev/null bs=64k count={16 * MEBIBYTES} 2>/dev/null"
 FUNCTIONS = "; ".join(
     (
-        "m=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)",
-        "dd if=/dev/zero of=/tmp/touched bs=1M count=$((m/1400)) 2>/dev/null", "rm /tmp/touched", "p=0", "e(){ p=$((p+1)); echo part-$p; }",
+        "p=0", "e(){ p=$((p+1)); echo part-$p; }",
         f"r(){{ echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda skip={16 * MEBIBYTES} {PART} && e; }}",
         f"w(){{ dd if=/dev/zero of=/dev/vda bs=64k seek={16 * MEBIBYTES} count={16 * MEBIBYTES} conv=fsync 2>/dev/null && e; }}",
         f"n(){{ wget -q -O /dev/null http://10.0.2.2:{PORT}/data && e; }}",
@@ -52,8 +52,7 @@ FUNCTIONS = "; ".join(
         *KINDS,
     )
 )
-"""What the guest's shell is given first: it touches seven tenths of what is free, as a page cache takes other pages each time, learns each kind, and
-does it once. What is sent is sent when the line comes that answers it."""
+"""What the guest's shell is given first: it learns each kind and does it once. What is sent is sent when the line comes that answers it."""
 
 
 class Row(TypedDict):
