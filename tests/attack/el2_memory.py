@@ -15,7 +15,7 @@ PAGE = 4096
 SLOTS = 512
 ADDRESS = 0x0000_FFFF_FFFF_F000
 LAST_LEVEL = 3
-WANTED = ("VMS", "VCPUS", "CLAIMS", "POOLS", "TABLES", "GRAVEYARD", "ENTRIES", "LAYOUT", "LEAVES")
+WANTED = ("VMS", "VCPUS", "CLAIMS", "POOLS", "TABLES", "GRAVEYARD", "ENTRIES", "LAYOUT", "LEAVES", "NAMED")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def check(memory: Memory) -> Left:
             pins.update(frames.span(vcpu["vectors"]["raw"], vcpu["vector_bytes"]))
     entries = {index: FrameEntry.of(u64(word)) for index, word in enumerate(frames.words) if word & 0xFFFF != int(State.HOST.raw)}
     pinned = {index: int(entry.pins) for index, entry in entries.items() if entry.pins != 0}
-    assert pinned == dict(pins), "pins of frames are not those of the VMs and vCPUs that there are"
+    named = (table for place in statics["NAMED"] for table in place["tables"] if table["size"])
+    of_the_gic = Counter(frame for table in named for frame in frames.span(table["base"]["raw"], table["size"]))
+    assert pinned == dict(pins + of_the_gic), "pins of frames are not those of the VMs and vCPUs that there are, and of the GIC's tables"
     others = {index for index, entry in entries.items() if entry.state is not State.HOST}
     assert all(entries[index].state is State.EL2 for index in others), "a frame is neither the host's nor EL2's"
 
