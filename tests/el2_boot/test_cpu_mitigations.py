@@ -11,7 +11,7 @@ import pytest
 
 from delphyne.el2.arch import cores, errata, mitigation, psci
 from delphyne.el2.arch.identification import MIDR_EL1
-from delphyne.lang import u32, u64
+from delphyne.lang import AtomicU32, Order, u32, u64
 from delphyne.lang.machine import Machine
 
 EL2_S = Path(__file__).resolve().parents[2] / "delphyne" / "el2" / "entry" / "el2.S"
@@ -112,6 +112,39 @@ def test_a_core_with_a_loop_and_foreign_targets_prefers_the_firmware(install: Ca
     assert chosen(midr(ARM, 0xD08), csv2=0) == (BY_1, False)
     install(Firmware({}))
     assert chosen(midr(ARM, 0xD08), csv2=0) == (8, True), "the loop does what it can"
+
+
+SAFE, MENDED, OPEN = mitigation.Standing
+A57_V1, A76_V1, A55_V1 = midr(ARM, 0xD07), midr(ARM, 0xD0B), midr(ARM, 0xD05)
+
+
+@pytest.mark.parametrize(
+    ("workarounds", "some", "targets", "history"),
+    [
+        ({}, [(A55_V1, 0)], SAFE, SAFE),
+        ({}, [(A76_V1, 1)], SAFE, MENDED),
+        ({}, [(A57_V1, 0)], OPEN, MENDED),
+        ({WORKAROUND_1: NEEDED}, [(A57_V1, 0)], MENDED, MENDED),
+        ({WORKAROUND_1: NOT_NEEDED}, [(A57_V1, 0)], SAFE, MENDED),
+        ({}, [(A55_V1, 0), (A76_V1, 1)], SAFE, MENDED),
+        ({}, [(A76_V1, 1), (A55_V1, 0)], SAFE, MENDED),
+        ({}, [(A55_V1, 0), (A57_V1, 0), (A76_V1, 1)], OPEN, MENDED),
+        ({WORKAROUND_1: NEEDED, WORKAROUND_3: NOT_NEEDED}, [(midr(ARM, 0xD09), 1)], SAFE, SAFE),
+        ({WORKAROUND_1: NEEDED}, [(midr(ARM, 0xD09), 1), (A55_V1, 0)], SAFE, OPEN),
+    ],
+)
+def test_guests_hear_of_the_worst_cpu(
+    workarounds: dict[int, int], some: list[tuple[int, int]], targets: mitigation.Standing, history: mitigation.Standing,
+    install: Callable[[Firmware], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    install(Firmware(workarounds))
+    monkeypatch.setattr(mitigation, "TARGETS", AtomicU32())
+    monkeypatch.setattr(mitigation, "HISTORY", AtomicU32())
+    for core, csv2 in some:
+        with Machine(0x4000_0000, 0x10_0000, registers={"MIDR_EL1": core, "ID_AA64PFR0_EL1": csv2 << 56}):
+            mitigation.note()
+    assert mitigation.worst(mitigation.TARGETS.load(Order.RELAXED)) is targets
+    assert mitigation.worst(mitigation.HISTORY.load(Order.RELAXED)) is history
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from private_world import FIRST, HOST_AT, IPA, PAGE, WRITE
 
 from delphyne.bench import stays
 from delphyne.bench.protected import PAGE_LIMIT
+from delphyne.el2.arch import mitigation
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import abi, private
 from delphyne.el2.kvm.exit_codes import EXIT_TRAP, GUEST_GOES_ON
@@ -38,7 +39,7 @@ from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.sealing import entropy, generator
 from delphyne.el2.sealing import page as sealed
-from delphyne.lang import Pa, u64
+from delphyne.lang import AtomicU32, Order, Pa, u32, u64
 from delphyne.lang.machine import GuestFault
 
 OK = 0
@@ -362,7 +363,10 @@ def test_calls_without_arguments_look_at_none(caller: Caller, others: int) -> No
 
 def test_no_other_number_is_a_call(caller: Caller) -> None:
     known = {*range(2, 10), *range(0xDE00, 0xDE07)}
-    others = (0, 1, 0x4600_0003, 0x8000_0001, 0x8400_0020, 0xC400_0020, 0xC400_0050, 0xC500_0020, 0x8500_0020, 0xBF00_0003, 0xFFFF_FFFF)
+    others = (
+        0, 1, 0x4600_0003, 0x8000_0002, 0x8000_7FFF, 0xC000_8000, 0x8400_0020, 0xC400_0020, 0xC400_0050, 0xC500_0020, 0x8500_0020, 0xBF00_0003,
+        0xFFFF_FFFF,
+    )  # fmt: skip
     with nothing_changes(caller):
         for low in (*range(0x40), *range(0xDDF0, 0xDE30), 0xFF00, 0xFF01, 0xFF03, 0xFFFF):
             if low not in known:
@@ -378,6 +382,34 @@ def test_the_upper_half_of_a_functions_number_counts_for_nothing(caller: Caller)
     """SMCCC: the function is in W0."""
     assert unchanged(caller, 0xDEAD_BEEF_0000_0000 | int(abi.MEMINFO)) == PAGE
     assert unchanged(caller, 1 << 63 | SHARE, PAGE) == INVALID
+
+
+# --- workarounds ------------------------------------------------------------------------------------------------------------------------------
+
+SAFE, MENDED, OPEN = 1, 2, 4
+"""Bits of what was seen of CPUs: unaffected, mitigated, vulnerable."""
+
+
+@pytest.mark.parametrize("seen", [SAFE, MENDED, OPEN, SAFE | MENDED, SAFE | OPEN, MENDED | OPEN, SAFE | MENDED | OPEN])
+@pytest.mark.parametrize(("function", "which", "other"), [(0x8000_8000, "TARGETS", "HISTORY"), (0x8000_3FFF, "HISTORY", "TARGETS")])
+def test_a_workaround_is_what_the_worst_cpu_needs(caller: Caller, seen: int, function: int, which: str, other: str) -> None:
+    with nothing_changes(caller):
+        for unlike in (SAFE, OPEN):
+            with mock.patch.object(mitigation, which, AtomicU32()), mock.patch.object(mitigation, other, AtomicU32()):
+                getattr(mitigation, which).store(u32(seen), Order.RELAXED)
+                getattr(mitigation, other).store(u32(unlike), Order.RELAXED)
+                feature = caller.result(0x8000_0001, function, others=WORD)
+                assert feature == caller.result(0x8000_0001, 0xDEAD_0000_0000_0000 | function), "the function is in the low half"
+                assert feature == (NOT_SUPPORTED if seen & OPEN else OK if seen & MENDED else 1)
+                assert caller.result(function, others=WORD) == (NOT_SUPPORTED if seen & OPEN else OK)
+
+
+def test_features_of_what_there_is_and_is_not(caller: Caller) -> None:
+    with nothing_changes(caller):
+        for number in (0x8000_0000, 0x8000_0001):
+            assert caller.result(0x8000_0001, number) == OK
+        for number in (0, 0x8000_0002, 0x8000_7FFF, 0xC000_8000, int(abi.MEMINFO), 0xFFFF_FFFF):
+            assert caller.result(0x8000_0001, number) == NOT_SUPPORTED
 
 
 # --- TRNG -------------------------------------------------------------------------------------------------------------------------------------

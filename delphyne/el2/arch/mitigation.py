@@ -5,7 +5,8 @@ Two weaknesses: branch targets (Spectre-v2, CVE-2017-5715), which only firmware 
 CVE-2022-23960), which an instruction, a run of taken branches or firmware replaces. Who is affected, and how many branches a core's history holds, is
 from Arm's advisories on both, as Linux collects them (arch/arm64/kernel/proton-pack.c). `mitigate` in el2.S acts by the word that `choose` gives.
 
-No lock, no state: the answer is this CPU's, and CPUs may differ.
+No lock. The answers are this CPU's, and CPUs may differ; what guests are told of the machine (`kvm/guest_features.py`) is the worst of those CPUs
+that have said `note`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from delphyne.el2.arch import cores, features, psci
 from delphyne.el2.arch.identification import ID_AA64PFR0_EL1, MIDR_EL1
-from delphyne.lang import Array, View, constant, u8, u32, u64
+from delphyne.lang import Array, AtomicU32, Enum8, Order, View, constant, u8, u32, u64
 
 MITIGATE_FIRMWARE: Final = 20
 """The bit of a word that asks for an SMC: a fast call of 32 bits whose low 16 bits the word carries. In el2.S too."""
@@ -65,11 +66,57 @@ def choose() -> u64:
     return targets if targets != 0 else _against_history()
 
 
+class Standing(Enum8):
+    """How a processor stands to one of the weaknesses, the better first."""
+
+    UNAFFECTED = 0
+    MITIGATED = 1
+    """Each exit of a guest does what there is to be done."""
+    VULNERABLE = 2
+    """Neither the processor nor its firmware has a remedy."""
+
+
+TARGETS: Final = AtomicU32()
+HISTORY: Final = AtomicU32()
+"""For each weakness a bit for each Standing that some CPU has."""
+
+
+def note() -> None:
+    """This CPU runs guests from now on. Only where the firmware is called by SMC."""
+    TARGETS.or_(u32(1) << u32(of_targets().raw), Order.RELAXED)
+    HISTORY.or_(u32(1) << u32(of_history().raw), Order.RELAXED)
+
+
+def worst(seen: u32) -> Standing:
+    """Of the bits of TARGETS or HISTORY."""
+    if seen >> u32(Standing.VULNERABLE.raw) & 1 != 0:
+        return Standing.VULNERABLE
+    return Standing.MITIGATED if seen >> u32(Standing.MITIGATED.raw) & 1 != 0 else Standing.UNAFFECTED
+
+
 def is_helpless() -> bool:
     """Whether this CPU is affected and neither it nor its firmware offers a remedy. Only where the firmware is called by SMC."""
-    if _predicts_foreign_targets() and _against_targets() == 0 and psci.architecture_feature(psci.SMCCC_ARCH_WORKAROUND_1) != NOT_NEEDED:
-        return True
-    return _predicts_by_history() and choose() == 0 and psci.architecture_feature(psci.SMCCC_ARCH_WORKAROUND_3) != NOT_NEEDED
+    return of_targets() is Standing.VULNERABLE or of_history() is Standing.VULNERABLE
+
+
+def of_targets() -> Standing:
+    """This CPU's, to Spectre-v2. Only where the firmware is called by SMC."""
+    if not _predicts_foreign_targets():
+        return Standing.UNAFFECTED
+    if _against_targets() != 0:
+        return Standing.MITIGATED
+    return _by_firmwares_word(psci.SMCCC_ARCH_WORKAROUND_1)
+
+
+def of_history() -> Standing:
+    """The same to Spectre-BHB."""
+    if not _predicts_by_history():
+        return Standing.UNAFFECTED
+    return Standing.MITIGATED if choose() != 0 else _by_firmwares_word(psci.SMCCC_ARCH_WORKAROUND_3)
+
+
+def _by_firmwares_word(function: u64) -> Standing:
+    return Standing.UNAFFECTED if psci.architecture_feature(function) == NOT_NEEDED else Standing.VULNERABLE
 
 
 def _against_targets() -> u64:

@@ -19,7 +19,7 @@ from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.manifest import WindowKind
 from delphyne.el2.guest.registers import Expects
 from delphyne.el2.guest.steps import Fate
-from delphyne.el2.kvm import guest_random, protected_end, protected_faults, stage
+from delphyne.el2.kvm import guest_features, guest_random, protected_end, protected_faults, stage
 from delphyne.el2.kvm.exit_codes import EXIT_ILLEGAL, EXIT_IRQ, GUEST_GOES_ON
 from delphyne.el2.kvm.faults import Access
 from delphyne.el2.kvm.protected_faults import Outcome
@@ -68,6 +68,10 @@ def _describe(seat: Seat, function: u64) -> u64:
     """Calls that only tell, or change nothing. The result for x0; what else they say is in x1 to x4 by then."""
     if function == abi.SMCCC_VERSION:
         return abi.SMCCC_1_1
+    if function == abi.SMCCC_ARCH_FEATURES:
+        return guest_features.feature(registers.general(seat.own, u64(1)))
+    if function == abi.SMCCC_ARCH_WORKAROUND_1 or function == abi.SMCCC_ARCH_WORKAROUND_3:
+        return guest_features.call(function)
     if function == abi.VENDOR_UID:
         _answer_four(seat, abi.UID0, abi.UID1, abi.UID2, abi.UID3)
         return abi.UID0

@@ -126,6 +126,7 @@ def begin() -> None:
     stand_up(mine)
     mine.abilities = abilities.find()
     CPUS.mine().mitigation = mitigation.choose()
+    mitigation.note()
     if first and mitigation.is_helpless():
         log(Level.WARNING, "this processor can be misled by what a guest trained it to predict, and its firmware has no remedy")
 
