@@ -26,7 +26,7 @@ UNMAP_PAGES = 8
 PATTERN = (0x5EED_0000_0000_0001).to_bytes(8, "little")
 KINDS = {
     "nothing": 11, "hypercall": 1, "mmio": 2, "vgic": 3, "ipi": 4, "eoi": 5, "timer": 6, "wfi": 7, "fill-4k": 8, "fill-2m": 9, "refill-4k": 10,
-    "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16,
+    "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16, "order": 22,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
 ATTACKS = {"calls": 15, "odd": 19, "walks": 20}

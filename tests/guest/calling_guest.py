@@ -103,7 +103,7 @@ class Caller:
         with GUESTS_LOCK:
             made = processors.create(u64(FIRST), u64(0))
         assert not isinstance(made, Err)
-        registers.reset(made, u64(0), u64(IPA), u64(0))
+        registers.reset(made, u64(0), u64(IPA), u64(0), False)
         processors.PROCESSORS[made].power = processors.Power.ON
         raw = MANIFEST.pack()
         for at, byte in enumerate(raw):

@@ -42,7 +42,7 @@ class Exits:
         with GUESTS_LOCK:
             made = processors.create(GUARD, u64(0))
         assert isinstance(made, u64)
-        registers.reset(made, u64(0), u64(PC), u64(0))
+        registers.reset(made, u64(0), u64(PC), u64(0), False)
         self.seat = Seat()
         self.seat.at, self.seat.own, self.seat.processor = Pa(u64(GUEST_MEMORY)), registers.base_of(made), made
         for number in range(31):
@@ -125,43 +125,49 @@ def test_an_exception_is_that_of_the_exit_and_follows_the_cpu_not_the_seat(exits
     exits.take(RAISED)
     assert exits.refused == Refused.ABORT.raw
     assert (exits.general, exits.pc) == (unchanged(), PC)
-    registers.reset(exits.seat.processor, u64(0), u64(PC), u64(0))
+    registers.reset(exits.seat.processor, u64(0), u64(PC), u64(0), False)
     assert exits.refused == Refused.NO.raw
 
 
-@given(words, st.integers(0, 3), st.booleans(), st.booleans(), st.integers(0, 31))
-def test_a_load_gives_as_much_as_its_size_says(x: int, size: int, signed: bool, wide: bool, target: int) -> None:
+def ordered(x: int, size: int, big_endian: bool) -> int:
+    """The lowest 2**size bytes of `x`, in the other order where the guest is big-endian."""
+    return int.from_bytes((x & (1 << (8 << size)) - 1).to_bytes(1 << size, "little"), "big" if big_endian else "little")
+
+
+@given(words, st.integers(0, 3), st.booleans(), st.booleans(), st.integers(0, 31), st.booleans())
+def test_a_load_gives_as_much_as_its_size_says(x: int, size: int, signed: bool, wide: bool, target: int, big_endian: bool) -> None:
     for exits in _exits():
         answer_word(exits.seat.at, exits.places.regs + u64(target) * 8, u64(x))
         iss = AbortIss(isv=True, sas=u8(size), sse=signed, sf=wide or size == 3, srt=u8(target))
         exits.show(ExceptionClass.DATA_ABORT_LOWER, int(iss.raw), Expects.READ, target)
+        answer_word(exits.seat.own, registers.BIG_ENDIAN, u64(big_endian))
         exits.take(DONE)
         want = unchanged()
         bits = 8 << size
-        part = x & (1 << bits) - 1
+        part = ordered(x, size, big_endian)
         if target < 31:
             negative = signed and part >> (bits - 1)
             want[target] = (part - (1 << bits)) & ((1 << 64) - 1 if wide else (1 << 32) - 1) if negative and bits < 64 else part
         assert (exits.general, exits.pc) == (want, PC + 4)
 
 
-@given(words, st.integers(0, 3), st.integers(0, 31))
-def test_a_store_shows_as_much_as_its_size_says(x: int, size: int, target: int) -> None:
+@given(words, st.integers(0, 3), st.integers(0, 31), st.booleans())
+def test_a_store_shows_as_much_as_its_size_says(x: int, size: int, target: int, big_endian: bool) -> None:
     for exits in _exits():
         registers.put_general(exits.seat.own, u64(target), u64(x))
         before = [switch.load(GUEST_MEMORY + at) for at in range(0, VCPU_BYTES, 8)]
-        stage.show_stored(exits.seat, exits.places, AbortIss(isv=True, wnr=True, sas=u8(size), srt=u8(target)))
+        stage.show_stored(exits.seat, exits.places, AbortIss(isv=True, wnr=True, sas=u8(size), srt=u8(target)), big_endian)
         after = [switch.load(GUEST_MEMORY + at) for at in range(0, VCPU_BYTES, 8)]
         place = int(exits.places.regs) // 8 + target
         if target < 31:
-            before[place] = x & (1 << (8 << size)) - 1
+            before[place] = ordered(x, size, big_endian)
         assert after == before
 
 
 def test_a_cpu_that_has_begun_was_turned_on_whatever_the_host_says(exits: Exits) -> None:
     for has_begun in (False, True):
         with GUESTS_LOCK:
-            turned = processors.turn_on(GUARD, u64(1), u64(0x8000), u64(7))
+            turned = processors.turn_on(GUARD, u64(1), u64(0x8000), u64(7), False)
             assert isinstance(turned, u64)
             assert not has_begun or processors.begin(turned)
         exits.show(ExceptionClass.HVC64, 0, Expects.POWER_ON, int(turned))
@@ -169,3 +175,16 @@ def test_a_cpu_that_has_begun_was_turned_on_whatever_the_host_says(exits: Exits)
         assert exits.general[0] == (0 if has_begun else HOST_X)
         with GUESTS_LOCK:
             assert PROCESSORS[turned].power is (Power.ON if has_begun else Power.OFF)
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_a_cpu_begins_in_the_order_of_bytes_of_its_caller(exits: Exits, big_endian: bool) -> None:
+    """And one that is turned on again in that of its next caller."""
+    for order in (big_endian, not big_endian):
+        with GUESTS_LOCK:
+            turned = processors.turn_on(GUARD, u64(1), u64(0x8000), u64(7), order)
+            assert isinstance(turned, u64)
+            assert processors.begin(turned)
+        assert bool(int(asked_word(registers.base_of(turned), OWN.sctlr)) >> 25 & 1) is order
+        with GUESTS_LOCK:
+            processors.turn_off(turned)

@@ -90,6 +90,8 @@ class Kind(Enum8):
     """The guest's own tables in odd places (`walks`)."""
     EXCLUSIVE = 21
     """A count in a page that the monitor takes meanwhile."""
+    ORDER = 22
+    """A device's register in big-endian order."""
 
 
 class Wrong(Enum8):
@@ -287,6 +289,8 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _walks(seed)
         case Kind.EXCLUSIVE:
             return _exclusive()
+        case Kind.ORDER:
+            return _order(seed)
         case Kind.DEBUG:
             return _debug(simd, seed)
         case Kind.NONE | Kind.CALLS:
@@ -541,6 +545,16 @@ def _walks(seed: u64) -> Wrong:
     if wrong != 0:
         _die(wrong, walks.CAME.load(Order.ACQUIRE), u64(0))
     return Wrong.NOTHING
+
+
+def _order(seed: u64) -> Wrong:
+    """What is written in one order of bytes is read in the other."""
+    at = (device.BASE + device.ECHO).raw
+    start.store_big_endian(at, seed)
+    if device.read(device.ECHO) != ~start.turned_round(seed):
+        return Wrong.ANSWER
+    device.write(device.ECHO, seed)
+    return Wrong.NOTHING if start.load_big_endian(at) == ~start.turned_round(seed) else Wrong.ANSWER
 
 
 def _exclusive() -> Wrong:

@@ -70,6 +70,35 @@ hypercall:
         hvc     #0
         ret
 
+        .globl  store_big_endian, load_big_endian
+        // x0: a device's address, x1: what is stored. Without the MMU, whose walks would want tables in the same order.
+        .macro  in_big_endian
+        mrs     x9, sctlr_el1
+        bic     x10, x9, #1                     // M
+        orr     x10, x10, #1 << 25              // EE
+        msr     sctlr_el1, x10
+        isb
+        .endm
+        .macro  as_before
+        msr     sctlr_el1, x9
+        isb
+        .endm
+store_big_endian:
+        in_big_endian
+        str     x1, [x0]
+        as_before
+        ret
+load_big_endian:                                // -> x0
+        in_big_endian
+        ldr     x0, [x0]
+        as_before
+        ret
+
+        .globl  turned_round                    // x0 -> x0 with its bytes in the other order
+turned_round:
+        rev     x0, x0
+        ret
+
         .globl  write_debug_register            // x0: a breakpoint's address -> 3, where each instruction behind the exits ran once
 write_debug_register:
         mov     x9, x0

@@ -75,6 +75,23 @@ def add_atomically(address: u64, times: u64) -> None:
 
 
 @assembly
+def store_big_endian(address: u64, x: u64) -> None:
+    """A doubleword to a device, its most significant byte first."""
+
+
+@assembly
+def load_big_endian(address: u64) -> u64:
+    """The same, read."""
+    return u64(0)
+
+
+@assembly
+def turned_round(x: u64) -> u64:
+    """Its bytes in the other order."""
+    return u64(0)
+
+
+@assembly
 def write_debug_register(address: u64) -> u64:
     """A breakpoint's address is written and read back, with a hypercall in between: 3 where every instruction ran once and the address was kept."""
     raise RuntimeError("no debug registers in CPython")

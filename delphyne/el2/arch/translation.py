@@ -15,7 +15,7 @@ from delphyne.lang import Bits64, SysReg, bits, u8, u64
 
 
 class Sctlr(Bits64):
-    """SCTLR_EL1 and SCTLR_EL2: the fields that both have in one place."""
+    """SCTLR_EL1 and SCTLR_EL2: the fields that both have in one place, and `e0e`, which is SCTLR_EL1's alone."""
 
     m: bool = bits(0)
     a: bool = bits(1)
@@ -23,6 +23,7 @@ class Sctlr(Bits64):
     sa: bool = bits(3)
     i: bool = bits(12)
     wxn: bool = bits(19)
+    e0e: bool = bits(24)
     ee: bool = bits(25)
 
 

@@ -30,7 +30,8 @@ class Power(Enum8):
 
 @struct
 class Processor:
-    """One CPU of a guard's guest. `address`: the host's address of the `kvm_vcpu` that plays it, 0 before the first run."""
+    """One CPU of a guard's guest. `address`: the host's address of the `kvm_vcpu` that plays it, 0 before the first run. `big_endian`: its caller's
+    order of bytes, with which it begins."""
 
     used: bool
     guard: u64
@@ -38,6 +39,7 @@ class Processor:
     power: Power
     entry: u64
     context: u64
+    big_endian: bool
     address: u64
 
 
@@ -74,6 +76,7 @@ def create(guard: u64, mpidr: u64) -> u64 | Err:
             processor.guard = guard
             processor.mpidr = mpidr & AFFINITY_MASK
             processor.power = Power.OFF
+            processor.big_endian = False
             processor.address = u64(0)
             registers.clear(number)
             return number
@@ -91,8 +94,9 @@ def bind(guard: u64, mpidr: u64, address: u64) -> u64 | None:
 
 
 @holds(GUESTS_LOCK)
-def turn_on(guard: u64, mpidr: u64, entry: u64, context: u64) -> u64 | Err:
-    """The guest wants this CPU on: it will begin at `entry`. Err.EXISTS where it is on already or about to be, Err.NO_MEMORY."""
+def turn_on(guard: u64, mpidr: u64, entry: u64, context: u64, big_endian: bool) -> u64 | Err:
+    """The guest wants this CPU on: it will begin at `entry`, in its caller's order of bytes (DEN0022, CPU_ON). Err.EXISTS where it is on
+    already or about to be, Err.NO_MEMORY."""
     number = of_mpidr(guard, mpidr)
     if number is None:
         made = create(guard, mpidr)
@@ -105,6 +109,7 @@ def turn_on(guard: u64, mpidr: u64, entry: u64, context: u64) -> u64 | Err:
     processor.power = Power.STARTING
     processor.entry = entry
     processor.context = context
+    processor.big_endian = big_endian
     return number
 
 
@@ -133,7 +138,7 @@ def begin(number: u64) -> bool:
     processor = PROCESSORS[number]
     if processor.power is not Power.STARTING:
         return False
-    registers.reset(number, processor.mpidr, processor.entry, processor.context)
+    registers.reset(number, processor.mpidr, processor.entry, processor.context, processor.big_endian)
     processor.power = Power.ON
     return True
 

@@ -52,12 +52,15 @@ ASKED: Final = u64(2008)
 """Offset of a word: of an access to memory that the host is shown, its ISS; 0 for any other exit."""
 REFUSED: Final = u64(2016)
 """Offset of a word: the exception that the CPU's next entry begins with (`Refused`)."""
+BIG_ENDIAN: Final = u64(2024)
+"""Offset of a word: of an access to a device that the host is shown, whether the guest has the bytes in big-endian order, 0 or 1."""
 assert int(OWN.mpidr) + 8 <= int(RUNNING)
 
 RESET_PSTATE: Final = u64(0x3C5)
 """EL1h, everything masked (Arm ARM D1.5)."""
 RESET_SCTLR: Final = u64(0x30C5_0830 | 1 << 29 | 1 << 28)
 """SCTLR_EL1 with MMU and caches off, little-endian, what was RES1 in ARMv8.0 set."""
+SCTLR_EE: Final = u64(1 << 25)
 MPIDR_RES1: Final = u64(1 << 31)
 
 
@@ -129,14 +132,14 @@ def clear(number: u64) -> None:
         wipe(window)
 
 
-def reset(number: u64, mpidr: u64, entry: u64, context: u64) -> None:
-    """A processor begins at `entry` with `context` in x0, and everything else as the architecture resets it."""
+def reset(number: u64, mpidr: u64, entry: u64, context: u64, big_endian: bool) -> None:
+    """A processor begins at `entry` with `context` in x0, in the given order of bytes, and everything else as the architecture resets it."""
     clear(number)
     base = base_of(number)
     answer(base, OWN, entry, RESET_PSTATE)
     answer_word(base, OWN.regs, context)
     answer_word(base, OWN.mpidr, mpidr | MPIDR_RES1)
-    answer_word(base, OWN.sctlr, RESET_SCTLR)
+    answer_word(base, OWN.sctlr, RESET_SCTLR | (SCTLR_EE if big_endian else u64(0)))
     answer_word(base, RUNNING, u64(1))
 
 

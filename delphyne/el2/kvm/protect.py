@@ -251,6 +251,7 @@ def _commit(seat: Seat, places: Places) -> u64:
         processors.PROCESSORS[seat.processor].power = processors.Power.STARTING
         processors.PROCESSORS[seat.processor].entry = manifest.entry(guard.manifest[:]).raw
         processors.PROCESSORS[seat.processor].context = manifest.tree(guard.manifest[:]).raw
+        processors.PROCESSORS[seat.processor].big_endian = False
         guard.phase = Phase.PROTECTED
         guard.committed = True
         guards.ALIVE[index].store(guard.identity, Order.RELEASE)

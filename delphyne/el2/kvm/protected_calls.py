@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch import byte_order
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, Esr, ExceptionClass
 from delphyne.el2.arch.pagetable import PAGE_SIZE
@@ -194,8 +195,9 @@ def _serve_power(seat: Seat, places: Places, number: u64) -> u64:
     if number == CPU_ON:
         with GUESTS_LOCK:
             turned = processors.turn_on(
-                seat.guard - 1, registers.general(seat.own, u64(1)), registers.general(seat.own, u64(2)), registers.general(seat.own, u64(3))
-            )
+                seat.guard - 1, registers.general(seat.own, u64(1)), registers.general(seat.own, u64(2)), registers.general(seat.own, u64(3)),
+                byte_order.is_big_endian(),
+            )  # fmt: skip
         if isinstance(turned, Err):
             _answer(seat, ALREADY_ON if turned is Err.EXISTS else INTERNAL_FAILURE)
             return GUEST_GOES_ON

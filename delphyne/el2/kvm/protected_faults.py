@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import inject
+from delphyne.el2.arch import byte_order, inject
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import (
     ACCESS_FLAG_FAULT,
@@ -29,7 +29,7 @@ from delphyne.el2.arch.world import Places, answer_word
 from delphyne.el2.guest import guards, manifest, moving, private, steps, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.guest.manifest import WindowKind
-from delphyne.el2.guest.registers import OWN, Expects
+from delphyne.el2.guest.registers import BIG_ENDIAN, OWN, Expects
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.guest.vms import Vm
 from delphyne.el2.kvm import faults, host_tables, near, stage
@@ -157,10 +157,12 @@ def _serve_device(seat: Seat, places: Places, iss: AbortIss, page: Ipa, instruct
     syndrome = Esr(ec=ExceptionClass.DATA_ABORT_LOWER.raw, il=True, iss=u32(shown.raw))
     address = FAR_EL2.read()
     answer_word(seat.own, OWN.fault_far, address)
+    big_endian = byte_order.is_big_endian()
+    answer_word(seat.own, BIG_ENDIAN, u64(1) if big_endian else u64(0))
     what, within = Expects.DONE if iss.wnr else Expects.READ, address & (PAGE_SIZE - 1)
     code = stage.show_access(seat, places, syndrome, what, u64(iss.srt), within, stage.page_register(page))
     if iss.wnr:
-        stage.show_stored(seat, places, shown)
+        stage.show_stored(seat, places, shown, big_endian)
     return code
 
 

@@ -111,7 +111,7 @@ def _undo_turn_on(seat: Seat, target: u64) -> None:
 def _read(seat: Seat, x: u64) -> u64:
     """What the host gives for a read: of an access to memory as much as its size says."""
     asked = asked_word(seat.own, registers.ASKED)
-    return x if asked == 0 else stage.loaded(x, AbortIss.of(asked))
+    return x if asked == 0 else stage.loaded(x, AbortIss.of(asked), asked_word(seat.own, registers.BIG_ENDIAN) != 0)
 
 
 def _load(seat: Seat, places: Places) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's `kvm_vcpu` of a protected guest: a stage on which is shown what an exit needs, and nothing else (DESIGN.md 7, the table of exits).
 
-Program counter and PSTATE there are nobody's: EL1h, so that the host emulates for a privileged, little-endian guest. No lock: the vCPU is claimed.
+Program counter and PSTATE there are nobody's: EL1h, so that the host emulates for a privileged, little-endian guest. A device's bytes that the guest
+has in the other order are turned round here. No lock: the vCPU is claimed.
 """
 
 from __future__ import annotations
 
+from delphyne.el2.arch import byte_order
 from delphyne.el2.arch.exception import AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.world import Places, answer, answer_fault, answer_word
 from delphyne.el2.guest import registers
@@ -42,20 +44,25 @@ def show_access(seat: Seat, places: Places, syndrome: Esr, what: Expects, target
     return EXIT_TRAP
 
 
-def show_stored(seat: Seat, places: Places, access: AbortIss) -> None:
-    """To what `show_access` showed: what is stored, and no more of its register than that."""
+def show_stored(seat: Seat, places: Places, access: AbortIss, big_endian: bool) -> None:
+    """To what `show_access` showed: what is stored, in little-endian order, and no more of its register than that."""
     if access.srt < 31:
-        answer_word(seat.at, places.regs + u64(access.srt) * 8, _accessed(registers.general(seat.own, u64(access.srt)), access))
+        stored = _ordered(registers.general(seat.own, u64(access.srt)), access, big_endian)
+        answer_word(seat.at, places.regs + u64(access.srt) * 8, stored)
 
 
-def loaded(x: u64, access: AbortIss) -> u64:
+def loaded(x: u64, access: AbortIss, big_endian: bool) -> u64:
     """What a load of this access leaves in its register, where the host gives `x`: a device has no say in the bits beyond the size (Arm ARM D24.2.40,
     ISS for Data Abort)."""
-    part = _accessed(x, access)
+    part = _ordered(x, access, big_endian)
     if not access.sse or part >> ((u64(8) << u64(access.sas)) - 1) == 0:
         return part
     signed = part | ~_accessed(u64.MAX, access)
     return signed if access.sf else signed & 0xFFFF_FFFF
+
+
+def _ordered(x: u64, access: AbortIss, big_endian: bool) -> u64:
+    return byte_order.swapped(x, u64(access.sas)) if big_endian else _accessed(x, access)
 
 
 def _accessed(x: u64, access: AbortIss) -> u64:
