@@ -15,13 +15,15 @@ from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.memory.tables import Space
-from delphyne.lang import Ipa, Lock, Pa, Va, u64
+from delphyne.lang import AtomicU32, Ipa, Lock, Pa, Va, u64
 from delphyne.lang.machine import Access, GuestFault, Machine, Scenario, StaleTranslation, explore
 
 PAGE, MEGA2, GIGA = 1 << 12, 1 << 21, 1 << 30
 ALL = Rights(True, True, True)
 HELD = RAM + 8 * MEGA2 - MEGA2
 """Memory that is handed to and fro, in the machine's RAM and apart from the tables."""
+CORTEX_A57, NEOVERSE_N1 = 0x411F_D073, 0x414F_D0C1
+"""MIDR_EL1."""
 
 
 def map_at(space: Space, at: int, to: int, size: int) -> None:
@@ -165,6 +167,28 @@ def test_barriers_and_invalidations_in_their_order() -> None:
         assert stage1.create(mine) is None
         assert names(machine, lambda: stage1.map_range(mine, Va(u64(GIGA)), Pa(u64(GIGA)), u64(GIGA), Use.DATA)) == ["dsb ishst", "isb"]
         assert names(machine, lambda: stage1.unmap_leaf(mine, Va(u64(GIGA)))) == ["dsb ishst", "tlbi vae2is", "dsb ish", "isb"]
+
+
+TWICE = ["dsb ishst", *FLUSH[1:5], *FLUSH[1:5], "isb"]
+
+
+def test_where_a_processor_forgets_late_everything_is_invalidated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first such processor on, on all of them."""
+    monkeypatch.setattr(flush, "REPEATED", AtomicU32())
+    with machine_with_pools(cpus=2) as machine:
+        space = new_space()
+        use(machine, space)
+        machine.write_register("MIDR_EL1", CORTEX_A57)
+        flush.note_processor()
+        assert names(machine, lambda: flush.stage2_address(tables.vttbr_of(space), Ipa(u64(GIGA)))) == FLUSH
+        with machine.on(1):
+            machine.write_register("MIDR_EL1", NEOVERSE_N1)
+            flush.note_processor()
+        assert names(machine, lambda: flush.stage2_address(tables.vttbr_of(space), Ipa(u64(GIGA)))) == TWICE
+        whole = ["tlbi vmalls12e1is", "dsb ish"]
+        assert names(machine, lambda: flush.stage2_all(tables.vttbr_of(space))) == ["dsb ishst", *whole, *whole, "isb"]
+        own = ["tlbi vae2is", "dsb ish"]
+        assert names(machine, lambda: flush.el2_address(Va(u64(GIGA)))) == ["dsb ishst", *own, *own, "isb"]
 
 
 SPACE_LOCK = Lock("space", rank=20)

@@ -28,7 +28,7 @@ from delphyne.el2.entry import cpus, firmware, gic_guard, host_modules, own_map
 from delphyne.el2.guest import touch
 from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.kvm.layout import Phase
-from delphyne.el2.memory import frames, host_map, pages, stage2, tables
+from delphyne.el2.memory import flush, frames, host_map, pages, stage2, tables
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK, HOST_SPACE
 from delphyne.lang import (
@@ -239,6 +239,7 @@ def _adopt() -> None:
     cpus.set_controls()
     host_state.set_host_controls()
     seats.begin()
+    flush.note_processor()
     with HOST_LOCK:
         VTCR_EL2.write(stage2.vtcr(HOST_SPACE, physical_size()))
         VTTBR_EL2.write(tables.vttbr_of(HOST_SPACE))

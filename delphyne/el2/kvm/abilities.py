@@ -35,6 +35,10 @@ class Abilities(Bits64):
     trace_buffer: bool = bits(15)
     breakpoints: u8 = bits(23, 16)
     watchpoints: u8 = bits(31, 24)
+    step_spoils_spsr: bool = bits(32)
+    """Erratum 2077057."""
+    trap_translation_writes: bool = bits(33)
+    """Erratum 219 of ThunderX2."""
 
 
 def find() -> Abilities:
@@ -61,4 +65,6 @@ def find() -> Abilities:
         trace_buffer=features.has_trace_buffer(),
         breakpoints=debug.breakpoints + 1,
         watchpoints=debug.watchpoints + 1,
+        step_spoils_spsr=needs.step_spoils_spsr,
+        trap_translation_writes=needs.trap_translation_writes,
     )

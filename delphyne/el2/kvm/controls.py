@@ -56,6 +56,7 @@ def hcr(asked: u64, cflags: u64, abilities: Abilities) -> Hcr:
         api=authentication,
         tea=abilities.ras,
         terr=abilities.ras,
+        tvm=wanted.tvm or abilities.trap_translation_writes,
     )
 
 
@@ -72,7 +73,7 @@ def protected_hcr(asked: u64, abilities: Abilities) -> Hcr:
     """HCR_EL2 while a protected guest runs: its EL1 is AArch64, its identification registers are EL2's to answer, and pointer authentication and
     tags are hidden from it."""
     wanted = Hcr.of(ALWAYS | (asked & PROTECTED_FROM_HOST))
-    return wanted.replace(rw=True, tid0=True, tid3=True, tea=abilities.ras, terr=abilities.ras)
+    return wanted.replace(rw=True, tid0=True, tid3=True, tea=abilities.ras, terr=abilities.ras, tvm=abilities.trap_translation_writes)
 
 
 def protected_mdcr(host: Mdcr) -> Mdcr:

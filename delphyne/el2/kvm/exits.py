@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import aarch64
+from delphyne.el2.arch import aarch64, el1
 from delphyne.el2.arch.el1 import BARE_REGISTER, SystemIss, encoding
 from delphyne.el2.arch.exception import ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, Esr, ExceptionClass, Spsr
 from delphyne.el2.arch.frame import Vector
+from delphyne.el2.arch.hypervisor import Hcr
 from delphyne.el2.arch.world import Places, answer_fault, answer_word, asked_word, take_serror
 from delphyne.el2.guest import aarch32
 from delphyne.el2.kvm import faults, fp, gic_access, protect, vgic
@@ -85,11 +86,15 @@ def _serve_abort(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -
 
 
 def _serve_register(seat: Seat, places: Places, syndrome: Esr) -> bool:
-    """Whether the access was EL2's to do: reads of CTR_EL0 where the host has said what they give, and the interrupt controller's where it has
-    them trapped."""
+    """Whether the access was EL2's to do: reads of CTR_EL0 where the host has said what they give, writes of translation registers that an
+    erratum has trapped and not the host, and the interrupt controller's where the host has them trapped."""
     iss = SystemIss.of(u64(syndrome.iss))
     if iss.raw & BARE_REGISTER == CTR_ISS and iss.read and seat.ctr != 0:
         put(seat, places, u64(iss.rt), seat.ctr)
+        skip(syndrome)
+        return True
+    written = seat.abilities.trap_translation_writes and not iss.read and not Hcr.of(seat.asked.hcr).tvm
+    if written and el1.write(iss.raw & BARE_REGISTER, get(seat, places, u64(iss.rt))):
         skip(syndrome)
         return True
     return vgic.is_trapped(seat) and _serve_interrupts(seat, places, syndrome, iss)

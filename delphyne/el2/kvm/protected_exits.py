@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import inject
+from delphyne.el2.arch import el1, inject
 from delphyne.el2.arch.el1 import BARE_REGISTER, SystemIss, encoding
 from delphyne.el2.arch.exception import ELR_EL2, ESR_EL2, Esr, ExceptionClass
 from delphyne.el2.arch.frame import Vector
@@ -82,6 +82,9 @@ def _serve_register(seat: Seat, places: Places, syndrome: Esr) -> u64:
         return _show_register(seat, places, syndrome, iss)
     if identity.is_identification(iss) and iss.read:
         registers.put_general(seat.own, u64(iss.rt), identity.read(iss))
+    elif seat.abilities.trap_translation_writes and not iss.read and el1.write(register, registers.general(seat.own, u64(iss.rt))):
+        exits.skip(syndrome)
+        return GUEST_GOES_ON
     elif not _is_ignored(iss) and not _serve_interrupts(seat, iss):
         inject.undefined_to_guest()
         return GUEST_GOES_ON

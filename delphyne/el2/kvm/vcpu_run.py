@@ -14,9 +14,9 @@ from typing import Final
 from delphyne.el2.arch import aarch64
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
-from delphyne.el2.arch.exception import ELR_EL2, SPSR_EL2
-from delphyne.el2.arch.frame import Frame
-from delphyne.el2.arch.hypervisor import HCR_EL2, MDCR_EL2, Cnthctl, Hcr
+from delphyne.el2.arch.exception import ELR_EL2, ESR_EL2, SPSR_EL2, ExceptionClass, Spsr
+from delphyne.el2.arch.frame import Frame, Vector
+from delphyne.el2.arch.hypervisor import HCR_EL2, MDCR_EL2, Cnthctl, Hcr, Mdcr
 from delphyne.el2.arch.world import (
     Places,
     answer,
@@ -40,6 +40,9 @@ from delphyne.lang import Domain, SysReg, apart, dmb, dsb, isb, u64
 
 VSESR_EL2: Final = SysReg(u64, "VSESR_EL2", 3, 4, 5, 2, 3)
 VDISR_EL2: Final = SysReg(u64, "VDISR_EL2", 3, 4, 12, 1, 1)
+MDSCR_EL1: Final = SysReg(u64, "MDSCR_EL1", 2, 0, 0, 2, 2)
+STEP: Final = u64(1)
+"""MDSCR_EL1.SS."""
 
 
 @apart
@@ -166,9 +169,21 @@ def _run(seat: Seat, places: Places) -> u64:
     while True:
         if seat.abilities.barrier_before_entry:
             dmb(Domain.SY)
-        code = exits.serve(seat, places, guest_enter(seat.at + places.regs))
+        entered = SPSR_EL2.read() if seat.abilities.step_spoils_spsr else Spsr()
+        vector = guest_enter(seat.at + places.regs)
+        if seat.abilities.step_spoils_spsr:
+            _mend_state(seat, vector, entered)
+        code = exits.serve(seat, places, vector)
         if code != GUEST_GOES_ON:
             return code
+
+
+def _mend_state(seat: Seat, vector: u64, entered: Spsr) -> None:
+    """Erratum 2077057: SPSR_EL2 is not the guest's after a pointer-authentication trap of an instruction that was to be stepped over. The guest has
+    executed nothing then, and its state is the one that it was entered with (KVM: synchronize_vcpu_pstate)."""
+    stepped = entered.ss and Mdcr.of(seat.world.mdcr).tde and MDSCR_EL1.read() & STEP != 0
+    if stepped and vector & 3 == Vector.SYNC.raw and ESR_EL2.read().ec == ExceptionClass.PAUTH.raw:
+        SPSR_EL2.write(entered)
 
 
 def _save(seat: Seat, places: Places, hcr: Hcr) -> None:

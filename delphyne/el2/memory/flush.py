@@ -2,20 +2,41 @@
 """Making every processor forget what it remembers of a translation table.
 
 Arm ARM D8.16 (TLB maintenance) and D8.17.1 (break-before-make). Each function here begins with a barrier that completes the stores to the tables, and
-returns when no processor of the inner shareable domain uses what they replaced. No lock, no state; the caller holds the lock of the
-tables, so that nobody puts a new descriptor in before the old one is forgotten.
+returns when no processor of the inner shareable domain uses what they replaced. No lock; the caller holds the lock of the tables, so that nobody puts
+a new descriptor in before the old one is forgotten.
+
+Where one processor of the machine may still use a translation when the DSB behind its invalidation has completed, both are done twice on all of them
+(`arch/errata.py`, `repeat_invalidation`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from delphyne.el2.arch import errata
 from delphyne.el2.arch.el1 import TCR_EL1
 from delphyne.el2.arch.pagetable import VTTBR_EL2, Vttbr
-from delphyne.lang import Domain, Ipa, Va, dsb, isb, tlbi_ipas2e1is, tlbi_vae2is, tlbi_vmalle1is, tlbi_vmalls12e1is, u64, value
+from delphyne.lang import (
+    AtomicU32,
+    Domain,
+    Ipa,
+    Order,
+    Va,
+    dsb,
+    isb,
+    tlbi_ipas2e1is,
+    tlbi_vae2is,
+    tlbi_vmalle1is,
+    tlbi_vmalls12e1is,
+    u32,
+    u64,
+    value,
+)
 
 TCR_NO_WALKS: Final = u64(1 << 7 | 1 << 23)
 """TCR_EL1.EPD0 and EPD1."""
+REPEATED: Final = AtomicU32()
+"""Not 0 where some processor that runs needs everything twice."""
 
 
 @value
@@ -27,17 +48,29 @@ class Entered:
     changed: bool
 
 
+def note_processor() -> None:
+    """This processor's translations matter from now on: before it has any that EL2 could have to take away."""
+    if errata.find().repeat_invalidation:
+        REPEATED.store(u32(1), Order.RELAXED)
+
+
 def stage2_address(tables: Vttbr, ipa: Ipa) -> None:
     """Forget what led to or through the descriptor for `ipa`, block or page, in the tables of this VMID; intermediate levels too."""
     dsb(Domain.ISHST)
     before = enter(tables)
+    _forget_address(ipa)
+    if REPEATED.load(Order.RELAXED) != 0:
+        _forget_address(ipa)
+    isb()
+    leave(before)
+
+
+def _forget_address(ipa: Ipa) -> None:
     tlbi_ipas2e1is(ipa)
     dsb(Domain.ISH)
     # A combined entry of both stages is found by virtual address only, so that all of the VMID's stage 1 goes.
     tlbi_vmalle1is()
     dsb(Domain.ISH)
-    isb()
-    leave(before)
 
 
 def stage2_all(tables: Vttbr) -> None:
@@ -46,6 +79,9 @@ def stage2_all(tables: Vttbr) -> None:
     before = enter(tables)
     tlbi_vmalls12e1is()
     dsb(Domain.ISH)
+    if REPEATED.load(Order.RELAXED) != 0:
+        tlbi_vmalls12e1is()
+        dsb(Domain.ISH)
     isb()
     leave(before)
 
@@ -55,6 +91,9 @@ def el2_address(va: Va) -> None:
     dsb(Domain.ISHST)
     tlbi_vae2is(va)
     dsb(Domain.ISH)
+    if REPEATED.load(Order.RELAXED) != 0:
+        tlbi_vae2is(va)
+        dsb(Domain.ISH)
     isb()
 
 
