@@ -23,7 +23,7 @@ from delphyne.el2.arch import caches
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Descriptor
-from delphyne.el2.guest import guards, steps, vms
+from delphyne.el2.guest import guards, steps, vms, whole
 from delphyne.el2.memory import flush, frames, host_map, pages, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -99,7 +99,9 @@ class Page:
         self.pa = Pa(integer(z3.Concat(z3.BitVecVal(0, 16), self.frame, z3.BitVecVal(0, 12))))
         self.where = z3.Concat(z3.BitVecVal(0, 16), given.word("guest page", 36), z3.BitVecVal(0, 12))
         self.ipa = Ipa(integer(self.where))
-        self.read, self.execute = given.word("page may be read", 1), given.word("page may be executed", 1)
+        self.in_block = self.kind == "private" and bool(given.boolean("in a block"))
+        """Whether a block stands in the stead of the page's table (`guest/whole.py`): of pages with all rights."""
+        self.read, self.execute = (ONE if self.in_block else given.word(f"page may be {what}", 1) for what in ("read", "executed"))
         self.write = {"clean": NONE, "private": ONE}.get(self.kind, given.word("page may be written", 1))
         self.place = z3.ZeroExt(60, given.word("move", 4))
         self.quick = True
@@ -174,6 +176,8 @@ class Page:
             (pages.TABLES, Only(self.table, Only(self.slot, Slot(self)))),
             (tables.walk, self._walk), (tables.deepen, self._deepen), (tables.change, self._change), (tables.vttbr_of, lambda space: space),
             (flush.stage2_address, self._flush), (steps.drop_ordinary, self._drop_ordinary),
+            (whole.opened, self._opened), (whole.close, self._close), (whole.close_again, self._close_again),
+            (host_map.is_block_out, lambda: self.given.boolean("the host's block is out")),
             (host_map.remove, self._remove), (host_map.restore, self._restore),
             (records.promise, self._promise), (records.release, self._release), (records.take, self._take), (records.put, self._put),
             (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.clear_page, self._clear),
@@ -217,10 +221,35 @@ class Page:
 
     def _walk(self, space: Space, address: u64) -> Walk:
         self._of_space(space, address)
+        if self.in_block:
+            return Walk(self.table_above, self.slot, u64(2), Descriptor.of(integer(self.word & ~z3.BitVecVal(0x1F_F002, 64))))
         return Walk(self.table_above, self.slot, u64(2), Descriptor()) if self.kind == NO_TABLE else self._here()
+
+    def _opened(self, index: u64, ipa: Ipa, block: Walk) -> Walk:
+        """As theorem whole.opened."""
+        self._of_page(index, ipa)
+        self.given.require(self.in_block and term(block.table).eq(term(self.table_above)), "a block, where it was found")
+        self.in_block = False
+        return self._here()
+
+    def _of_page(self, index: u64, ipa: Ipa) -> None:
+        self.given.require(z3.And(term(index) == term(self.index), term(ipa) == self.where), "this page of this guest")
+
+    def _close(self, index: u64, ipa: Ipa, table: u64) -> None:
+        """As theorem whole.close: what the page is does not change."""
+        self._of_page(index, ipa)
+        self.given.require(term(table) == term(self.table), "the table of this page")
+        self.given.require(self.kind == "a leaf" and self.entry.eq(self.packed(PRIVATE)), "the page is the guest's by then")
+
+    def _close_again(self, index: u64, ipa: Ipa, pa: Pa, table: u64) -> None:
+        """As theorem whole.close_again."""
+        self._of_frame(pa)
+        self._close(index, ipa, table)
 
     def _deepen(self, space: Space, address: u64) -> Walk | Err:
         self._of_space(space, address)
+        if self.in_block:
+            return Err.EXISTS
         if self.kind == NO_TABLE:
             if self.given.boolean("tables are missing"):
                 return Err.NO_MEMORY
@@ -229,7 +258,7 @@ class Page:
 
     def stored(self, word: Term) -> None:
         """The slot changes, at once for every walker."""
-        self.given.require(self.kind != NO_TABLE, "there is a table")
+        self.given.require(self.kind != NO_TABLE and not self.in_block, "there is a table")
         was_leaf = self.guest_reaches
         valid = self.given.holds(z3.Extract(0, 0, word) == 1)
         self.word = word
@@ -260,6 +289,7 @@ class Page:
         """As tables.change: permissions and what is software's, and all TLBs know."""
         self._of_space(space, address)
         given, word, mask = self.given, term(changed.raw), ~z3.BitVecVal(PERMISSIONS, 64)
+        given.require(not self.in_block, "there is a table")
         given.require(z3.And(term(found.table) == term(self.table), term(found.slot) == term(self.slot)), "the slot of this page")
         given.require(z3.And(z3.Extract(0, 0, self.word) == 1, self.word & mask == word & mask), "a leaf, of which only permissions change")
         self.word = word

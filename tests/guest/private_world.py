@@ -16,7 +16,7 @@ from unittest import mock
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import guards, lent, moving, private, steps, touch, vcpus, vms
+from delphyne.el2.guest import guards, lent, moving, private, steps, touch, vcpus, vms, whole
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.memory import blocks, frames, graveyard, host_map, invariants, pages, shadow, stage2, tables
 from delphyne.el2.memory.frames import FrameEntry, State
@@ -182,7 +182,7 @@ class World:
 
     def move_of(self, number: int, ipa: int) -> int | None:
         """The move of a page that is MOVING."""
-        absent = steps.absent_of(self.do(steps.find, u64(self.guard(number)), Ipa(u64(ipa))))  # type: ignore[arg-type]
+        absent = steps.absent_of(self.do(steps.look, u64(self.guard(number)), Ipa(u64(ipa))))  # type: ignore[arg-type]
         return int(absent.content) if absent.fate is steps.Fate.MOVING else None
 
     def look_between(self, number: int, ipa: int, pa: int) -> None:
@@ -216,7 +216,7 @@ class World:
         return {at: raw & ADDRESS for at, raw in self.descriptors(number).items()}
 
     def descriptors(self, number: int) -> dict[int, int]:
-        """The same with all that stands in each leaf."""
+        """The same with all that stands in each leaf; a block is as many."""
         found: dict[int, int] = {}
 
         def visit(page: int, level: int, base: int, count: int) -> None:
@@ -224,8 +224,10 @@ class World:
             for slot, raw in enumerate(words):
                 if raw & 1:
                     at = base + (slot << 39 - 9 * level)
-                    if level < 3:
+                    if level < 3 and raw & 2:
                         visit(((raw & ADDRESS) - PAGES_AT) // PAGE, level + 1, at, 1)
+                    elif level < 3:
+                        found.update({at + page * PAGE: raw + page * PAGE | 2 for page in range(1 << 9 * (3 - level))})
                     else:
                         found[at] = raw
 
@@ -241,7 +243,7 @@ class World:
             owner = int(vms.VMS.slots[number].guard)
             for ipa, raw in self.descriptors(number).items():
                 pa = raw & ADDRESS
-                if owner == 0 or raw >> 55 & 15 < steps.PRIVATE_MARK:
+                if owner == 0 or raw >> 55 & 15 < whole.PRIVATE_MARK:
                     hosts.add(pa)
                     continue
                 assert pa not in owners, "two leaves lead to one frame"
@@ -291,7 +293,7 @@ class World:
 
     def is_moving(self, index: int, ipa: int, pa: int) -> bool:
         """Whether a move brings this page to this frame or takes it out of it, and the guest's table says so."""
-        absent = steps.absent_of(self.do(steps.find, u64(index), Ipa(u64(ipa))))  # type: ignore[arg-type]
+        absent = steps.absent_of(self.do(steps.look, u64(index), Ipa(u64(ipa))))  # type: ignore[arg-type]
         if absent.fate is not steps.Fate.MOVING:
             return False
         move = moving.MOVES.slots[absent.content]
@@ -407,4 +409,5 @@ def a_world(count: int = 64, *, quick: bool = True, cpus: int = 1, pieces: bool 
         host_map.OUT.detach()
         blocks.HOSTS.detach()
         blocks.LEAVES.detach()
+        blocks.BEHIND.detach()
         records.RECORDS.detach()

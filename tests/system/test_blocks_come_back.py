@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's map while a protected guest lives and after its end, as EL2's memory has it: blocks that pages left are blocks again."""
+"""The host's map and a protected guest's tables while the guest lives and after its end, as EL2's memory has them: blocks that pages left are blocks
+again, and what the guest has all of is one to it."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ from delphyne.el2.memory.pages import PoolName
 pytestmark = pytest.mark.system
 
 RAM_AT, RAM_MIB, GUEST_MIB = 0x4000_0000, 1536, 128
-WANTED = ("HOST_SPACE", "TABLES", "POOLS", "OUT")
+WANTED = ("HOST_SPACE", "TABLES", "POOLS", "OUT", "VMS", "BEHIND", "LAYOUT")
 PAGE, SLOTS, LAST_LEVEL = 4096, 512, 3
 ADDRESS = 0x0000_FFFF_FFFF_F000
+MARK = 8
+"""Of a leaf to a page that is private to its guest."""
 SHAPE = Guest("6.1", GUEST_MIB, 1, arguments="quiet", protected=True)
 
 
@@ -60,6 +63,29 @@ def look(built: Built, ram: mmap.mmap) -> HostMap:
     return HostMap(split, gone, blocks, found)
 
 
+def guests_blocks(built: Built, ram: mmap.mmap) -> int:
+    """How many blocks stand in the tables of the one guest; behind each stands a table that says the same."""
+    memory = Memory(built, ram, RAM_AT, WANTED)
+    tables, (bank, *_) = memory.statics["TABLES"], memory.statics["LAYOUT"]["banks"]
+    (vm,) = (vm for vm in memory.statics["VMS"]["slots"] if vm["used"])
+    space = vm["shadow"]["space"]
+    below = [space["root"] + number for number in range(space["roots"])]
+    blocks = 0
+    for _ in range(space["start"], LAST_LEVEL):
+        words = [word for page in below for word in memory.numbers(tables["data"] + page * PAGE, SLOTS)]
+        for word in words:
+            if word & 3 == 1:
+                assert word >> 55 & 15 == MARK
+                frame = ((word & ADDRESS) - bank["base"]["raw"]) // PAGE
+                behind = memory.number(memory.statics["BEHIND"]["data"] + frame // SLOTS * 4, 4)
+                kept = memory.numbers(tables["data"] + behind * PAGE, SLOTS)
+                assert kept == [(word | 2) + page * PAGE for page in range(SLOTS)]
+                assert behind not in below
+                blocks += 1
+        below = [((word & ADDRESS) - tables["data"]) // PAGE for word in words if word & 3 == 3]
+    return blocks
+
+
 def test_a_guests_end_leaves_the_host_no_table_of_pages(whole: Built, tmp_path: Path) -> None:
     """Not one of the blocks that its pages were taken from stays split, and its tables are free."""
     path = tmp_path / "ram"
@@ -77,6 +103,8 @@ def test_a_guests_end_leaves_the_host_no_table_of_pages(whole: Built, tmp_path: 
         during = look(whole, ram)
         assert during.out * PAGE >= GUEST_MIB << 18, "a quarter of the guest's memory, at least, was touched"
         assert during.split >= during.out // SLOTS
+        print("blocks of the guest's:", blocks := guests_blocks(whole, ram))
+        assert blocks >= 4, "of what the guest's kernel has touched all of"
         goes_off(running, guest)
         after = look(whole, ram)
         assert after.split == after.out == 0

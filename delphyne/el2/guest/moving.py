@@ -19,7 +19,7 @@ from delphyne.el2.arch.caches import clean_range, zero_page
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.el2.guest import guards, steps
+from delphyne.el2.guest import guards, steps, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Absent, Fate
 from delphyne.el2.memory import frames
@@ -139,7 +139,7 @@ def _arrive(index: u64, ipa: Ipa, pa: Pa, found: Walk, number: u64) -> None:
     """The page is in its frame, decrypted: it is the guest's, with the rights that it had."""
     terms = records.RECORDS[number].terms
     records.put(number)
-    mark = steps.CLEAN_MARK if terms.clean else steps.PRIVATE_MARK
+    mark = steps.CLEAN_MARK if terms.clean else whole.PRIVATE_MARK
     steps.settle(index, ipa, pa, found, Rights(terms.read, terms.write, terms.execute), mark)
 
 

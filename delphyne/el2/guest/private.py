@@ -17,7 +17,7 @@ from __future__ import annotations
 from delphyne.el2.arch.caches import clean_range, forget_instructions, zero_page
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, Stage2Leaf, Stage2Memory
-from delphyne.el2.guest import guards, moving, steps
+from delphyne.el2.guest import guards, moving, steps, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Absent, Fate
 from delphyne.el2.memory import frames, host_map, shadow, stage2, tables
@@ -100,12 +100,23 @@ def _admit_lent(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None | Err:
 
 
 @holds(FRAMES_LOCK)
+@holds(GUESTS_LOCK)
+def _place_of(index: u64, ipa: Ipa) -> Walk | Err:
+    """Where the page stands, with a table for it. Errors as `shadow.deepen`."""
+    deepened = shadow.deepen(guards.shadow_of(index), ipa)
+    if not isinstance(deepened, Err) or deepened is not Err.EXISTS:
+        return deepened
+    found = steps.find(index, ipa)
+    return found if found.level == LAST_LEVEL else Err.EXISTS
+
+
+@holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def hold(index: u64, ipa: Ipa, pa: Pa, rights: Rights) -> None | Err:
     """The host's frame at `pa` becomes the guest's page at `ipa` as it is, mapped nowhere yet: to be measured. Errors as `admit`; Err.EXISTS where
     the page has a fate already."""
-    found = shadow.deepen(guards.shadow_of(index), ipa)
+    found = _place_of(index, ipa)
     if isinstance(found, Err):
         return found
     if found.descriptor.raw != 0:
@@ -136,7 +147,7 @@ def reveal(index: u64, ipa: Ipa) -> None:
     pa = Pa(held.content * PAGE_SIZE)
     clean_range(Va(pa.raw), PAGE_SIZE)
     forget_instructions()
-    steps.show(found, pa, Rights(held.read, held.write, held.execute), steps.PRIVATE_MARK if held.write else steps.CLEAN_MARK)
+    steps.show(found, pa, Rights(held.read, held.write, held.execute), whole.PRIVATE_MARK if held.write else steps.CLEAN_MARK)
 
 
 @holds(FRAMES_LOCK)
@@ -145,7 +156,13 @@ def reveal(index: u64, ipa: Ipa) -> None:
 def export(index: u64, ipa: Ipa) -> None | Err:
     """The guest's page, mapped or HELD, goes to the host: encrypted, or measured where it is clean. A page with another fate stays, but one that is
     MOVING. It cannot fail; Err.BUSY where a piece of it was done and it is to be asked for again."""
-    found = steps.find(index, ipa)
+    return _export(index, ipa, steps.find(index, ipa))
+
+
+@holds(FRAMES_LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def _export(index: u64, ipa: Ipa, found: Walk) -> None | Err:
     leaf = steps.leaf_of(found)
     held = steps.absent_of(found)
     if leaf is not None and leaf.software != steps.SHARED_MARK:
@@ -223,7 +240,7 @@ def share(index: u64, ipa: Ipa) -> None | Err:
 
     Err.STATE where it is shared already, or is exported and has to come back first; Err.PERMISSION where the guest may not write it; Err.NO_MEMORY
     without tables."""
-    found = shadow.deepen(guards.shadow_of(index), ipa)
+    found = _place_of(index, ipa)
     if isinstance(found, Err):
         return found
     leaf = steps.leaf_of(found)
@@ -274,7 +291,7 @@ def unshare(index: u64, ipa: Ipa) -> None | Err:
     clean_range(Va(pa.raw), PAGE_SIZE)
     forget_instructions()
     shown = stage2.attributes(Stage2Memory.NORMAL, steps.FULL)
-    changed = Stage2Leaf.of(tables.leaf(pa.raw, LAST_LEVEL, shown).raw).replace(software=steps.PRIVATE_MARK)
+    changed = Stage2Leaf.of(tables.leaf(pa.raw, LAST_LEVEL, shown).raw).replace(software=whole.PRIVATE_MARK)
     tables.change(steps.space_of(index), ipa.raw, found, Descriptor.of(changed.raw))
     GUARDS.slots[index].private += 1
     return None
@@ -291,7 +308,7 @@ def retreat(index: u64, ipa: Ipa) -> None | Err:
     if leaf is not None and leaf.software == steps.SHARED_MARK:
         _lend_back(index, ipa, Pa(leaf.frame * PAGE_SIZE), found, Absent(fate=Fate.LENT))
         return None
-    return export(index, ipa)
+    return _export(index, ipa, found)
 
 
 @holds(FRAMES_LOCK)

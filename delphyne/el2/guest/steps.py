@@ -14,8 +14,9 @@ from typing import Final
 from delphyne.el2.arch.caches import clean_range, clear_page, forget_instructions
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Leaf, Stage2Memory
-from delphyne.el2.guest import guards, lent, vms
+from delphyne.el2.guest import guards, lent, vms, whole
 from delphyne.el2.guest.guards import GUARDS
+from delphyne.el2.guest.whole import PRIVATE_MARK
 from delphyne.el2.memory import blocks, flush, frames, host_map, shadow, stage2, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -26,7 +27,6 @@ from delphyne.el2.memory.tables import Space, Walk
 from delphyne.el2.sealing import records
 from delphyne.lang import Bits64, Domain, Enum8, Ipa, Order, Pa, Va, apart, bits, count_trailing_zeros, dsb, holds, merged, u8, u64
 
-PRIVATE_MARK: Final = u8(8)
 SHARED_MARK: Final = u8(9)
 CLEAN_MARK: Final = u8(10)
 """As PRIVATE, and never written since the manifest named its content. Software bits of a leaf; a host's level is below 4."""
@@ -67,9 +67,17 @@ def space_of(index: u64) -> Space:
 
 
 @holds(GUESTS_LOCK)
-def find(index: u64, ipa: Ipa) -> Walk:
-    """Where the page stands, or where a table for it is lacking. `ipa` lies in the guest's addresses."""
+def look(index: u64, ipa: Ipa) -> Walk:
+    """Where the page stands, or the block that it is in, or where a table for it is lacking. `ipa` lies in the guest's addresses."""
     return tables.walk(space_of(index), ipa.raw)
+
+
+@holds(FRAMES_LOCK)
+@holds(GUESTS_LOCK)
+def find(index: u64, ipa: Ipa) -> Walk:
+    """The same, where something may be done to the page: there is no block afterwards."""
+    found = look(index, ipa)
+    return whole.opened(index, ipa, found) if whole.is_block(found) else found
 
 
 @holds(GUESTS_LOCK)
@@ -159,18 +167,22 @@ def _drop_near(pa: Pa) -> None | Err:
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def settle(index: u64, ipa: Ipa, pa: Pa, found: Walk, rights: Rights, mark: u8) -> None:
-    """BUSY -> PRIVATE: what EL2 has written is in memory, and the guest reaches it."""
+    """BUSY -> PRIVATE: what EL2 has written is in memory, and the guest reaches it; with the last page of a block that may be one again."""
     clean_range(Va(pa.raw), PAGE_SIZE)
     _hand_over(index, ipa, pa, found, rights, mark)
+    if host_map.is_block_out():
+        whole.close_again(index, ipa, pa, found.table)
 
 
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def settle_zeroed(index: u64, ipa: Ipa, pa: Pa, found: Walk) -> None:
-    """BUSY -> PRIVATE: the frame is zero, and the guest reaches it."""
+    """BUSY -> PRIVATE: the frame is zero, and the guest reaches it; with the last page of a block that is one."""
     clear_page(pa)
     _hand_over(index, ipa, pa, found, FULL, PRIVATE_MARK)
+    if host_map.is_block_out():
+        whole.close(index, ipa, found.table)
 
 
 @merged

@@ -26,7 +26,7 @@ from delphyne.el2.arch.exception import (
 )
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Leaf, level_size
 from delphyne.el2.arch.world import Places, answer_word
-from delphyne.el2.guest import guards, manifest, moving, private, steps, vms
+from delphyne.el2.guest import guards, manifest, moving, private, steps, vms, whole
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.guest.manifest import WindowKind
 from delphyne.el2.guest.registers import BIG_ENDIAN, OWN, Expects
@@ -181,7 +181,10 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
         return Answer(Outcome.STOPPED, u8(0))
     vm = vms.VMS.slots[GUARDS.slots[index].vm]
     known = near.is_known(seat, vm, page)
-    found = near.find(seat, page) if known else steps.find(index, page)
+    found = near.find(seat, page) if known else steps.look(index, page)
+    if not known and whole.is_block(found):
+        # It was neither table nor block for a moment, on another CPU.
+        return Answer(Outcome.DONE, u8(0))
     leaf = steps.leaf_of(found)
     if leaf is not None:
         return _look_again(index, page, leaf, access)

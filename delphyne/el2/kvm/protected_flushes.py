@@ -13,7 +13,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import lent, moving, private, steps, vms
+from delphyne.el2.guest import lent, moving, private, steps, vms, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.kvm import host_tables
@@ -75,7 +75,9 @@ def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
         if seat.flushed >= end or gone == PAGES:
             break
         page = Ipa(seat.flushed)
-        found = steps.find(index, page)
+        found = steps.look(index, page)
+        if whole.is_block(found) and not _is_whole(vm, page, found):
+            found = steps.find(index, page)
         if found.level == LAST_LEVEL and _is_gone(vm, page, found):
             retreated = private.retreat(index, page)
             if isinstance(retreated, Err):
@@ -87,6 +89,18 @@ def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
         return Err.BUSY
     seat.flush_pages = u64(0)
     return None
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _is_whole(vm: u64, page: Ipa, block: Walk) -> bool:
+    """Whether the host's table leads to the guest's block by a block, so that none of its pages is gone."""
+    walked = host_tables.walk(vms.VMS.slots[vm].table, page)
+    if walked.level == LAST_LEVEL or walked.descriptor == 0:
+        return False
+    host = host_tables.leaf_of(walked, vms.VMS.slots[vm].table.wide)
+    within = page.raw & (level_size(host.level) - 1) & ~(level_size(block.level) - 1)
+    return host.output + within == block.descriptor.frame * PAGE_SIZE
 
 
 @holds(frames.LOCK)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of each run of 512 frames, which is what a 2 MiB block of a stage-2 table spans: whether all are the host's, and how many leaves of
-ordinary guests lead into it.
+"""What is known of each run of 512 frames, which is what a 2 MiB block of a stage-2 table spans: whether all are the host's, how many leaves of
+ordinary guests lead into it, and which table stands behind a block of a protected guest's that begins in it.
 
 The first is remembered from one look at the frame table to the next; whoever changes a frame's owner makes it forgotten (`frames`). The second
-tells who takes a frame whether any guest's table has to be searched.
+tells who takes a frame whether any guest's table has to be searched. The third is the table of pages that the block stands in the stead of
+(`guest/whole.py`): no two blocks begin in one run.
 
 Lock: `frames.LOCK`, which is held in every function here but the first two. Runs are counted in entries of the frame table, so that one at the
 edge of a bank may hold frames of two.
@@ -21,8 +22,8 @@ from delphyne.lang import AtomicU32, BootArray, Order, Pa, boot, owned, u8, u32,
 
 RUN: Final = u64(512)
 """Frames in a run."""
-ENTRY_BYTES: Final = u64(8)
-"""What both arrays take for a run."""
+ENTRY_BYTES: Final = u64(12)
+"""What the arrays take for a run."""
 
 UNKNOWN: Final = u32(0)
 ALL: Final = u32(1)
@@ -30,22 +31,24 @@ NOT_ALL: Final = u32(2)
 
 HOSTS: Final = BootArray[AtomicU32]()
 LEAVES: Final = BootArray[AtomicU32]()
+BEHIND: Final = BootArray[AtomicU32]()
 
 
 def table_size(frames: u64) -> u64:
-    """Bytes that both arrays take for so many frames, whole pages."""
+    """Bytes that the arrays take for so many frames, whole pages."""
     runs = (frames + RUN - 1) // RUN
     return (runs * ENTRY_BYTES + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
 @boot
 def attach(at: Pa, frames: u64) -> None:
-    """Put both arrays at `at`, `table_size(frames)` bytes of EL2's own. Once."""
+    """Put the arrays at `at`, `table_size(frames)` bytes of EL2's own. Once."""
     runs = (frames + RUN - 1) // RUN
     with owned(at, runs * ENTRY_BYTES) as window:
         window.fill(u8(0))
     HOSTS.attach(at.raw, runs)
     LEAVES.attach((at + runs * 4).raw, runs)
+    BEHIND.attach((at + runs * 8).raw, runs)
 
 
 def known(index: u64) -> u32:
@@ -88,3 +91,14 @@ def uncount(first: u64, last: u64) -> None:
 def leaves(index: u64) -> u32:
     """How many guests' leaves may lead to the frame with this index, at least."""
     return LEAVES[index // RUN].load(Order.RELAXED)
+
+
+def put_behind(index: u64, table: u64) -> None:
+    """A protected guest's block begins with the frame with this index, in the stead of this table, a page of `pages.TABLES`; or none does, and this
+    is for whoever makes one to know."""
+    BEHIND[index // RUN].store(u32(table), Order.RELAXED)
+
+
+def behind(index: u64) -> u64:
+    """What was put there."""
+    return u64(BEHIND[index // RUN].load(Order.RELAXED))

@@ -22,6 +22,7 @@ from delphyne.lang import (
     Ipa,
     Order,
     Va,
+    apart,
     dsb,
     isb,
     tlbi_ipas2e1is,
@@ -58,17 +59,21 @@ def stage2_address(tables: Vttbr, ipa: Ipa) -> None:
     """Forget what led to or through the descriptor for `ipa`, block or page, in the tables of this VMID; intermediate levels too."""
     dsb(Domain.ISHST)
     before = enter(tables)
-    _forget_address(ipa)
+    tlbi_ipas2e1is(ipa)
+    dsb(Domain.ISH)
+    # A combined entry of both stages is found by virtual address only, so that all of the VMID's stage 1 goes.
+    tlbi_vmalle1is()
+    dsb(Domain.ISH)
     if REPEATED.load(Order.RELAXED) != 0:
-        _forget_address(ipa)
+        _stage2_address_again(ipa)
     isb()
     leave(before)
 
 
-def _forget_address(ipa: Ipa) -> None:
+@apart
+def _stage2_address_again(ipa: Ipa) -> None:
     tlbi_ipas2e1is(ipa)
     dsb(Domain.ISH)
-    # A combined entry of both stages is found by virtual address only, so that all of the VMID's stage 1 goes.
     tlbi_vmalle1is()
     dsb(Domain.ISH)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Memory
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, SLOTS, Stage2Memory
 from delphyne.el2.memory import stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage2 import Rights
@@ -35,10 +35,12 @@ BLOCK_SHIFT: Final = u64(21)
 
 @struct
 class Last:
-    """The table of pages in which `remove` was last: the addresses that it serves, shifted, plus one, or 0 for none; its page in `pages.TABLES`."""
+    """The table of pages in which `remove` was last: the addresses that it serves, shifted, plus one, or 0 for none; its page in `pages.TABLES`; and
+    whether it was a block, all of which was out then."""
 
     block: u64
     table: u64
+    is_out: bool
 
 
 HOST_LOCK: Final = Lock("host map", rank=22)
@@ -110,7 +112,14 @@ def remove(pa: Pa) -> None | Err:
         return Err.NOT_FOUND
     tables.empty_slot(HOST_SPACE, page, found)
     OUT[found.table] += 1
+    LAST.is_out = OUT[found.table] == u32(SLOTS)
     return None
+
+
+@holds(HOST_LOCK)
+def is_block_out() -> bool:
+    """Whether every page of the 2 MiB from which `remove` last took one is out, and they were a block. A hint, once something came back since."""
+    return LAST.is_out
 
 
 @apart

@@ -244,20 +244,35 @@ def split(space: Space, address: u64, level: u64) -> Walk | Err:
 
 
 def merge(space: Space, address: u64, found: Walk) -> None:
-    """Replace the table of pages in which `walk` found the slot of `address` by one block that says the same, and free it. In a space of stage 2.
+    """The same as `close`, and the table is free. In a space of stage 2."""
+    close(space, address, found.table)
+    zero_page(pages.address_of_page(found.table))
+    freed = pages.free(space.pool, found.table)
+    assert not isinstance(freed, Err), "a table that was not in use"
+
+
+def close(space: Space, address: u64, table: u64) -> None:
+    """Replace `table`, the table of pages in which `walk` finds the slot of `address`, by one block that says the same. It keeps its words, and no
+    slot leads to it any more. In a space of stage 2.
 
     Each slot of that table is a leaf: the first leads to where a block can begin, each other one a page further, all with the same attributes.
     Break-before-make: for a moment the whole block is unmapped, and whoever faults finds it again once the lock is free. Any of the 512 leaves may be
     remembered, so that all of the VMID is forgotten and not one address.
     """
-    above = walk_to(space, address, found.level - 1)
-    block = _load(found.table, u64(0)).replace(table=False)
+    above = walk_to(space, address, LAST_LEVEL - 1)
+    block = _load(table, u64(0)).replace(table=False)
     _clear(above.table, above.slot)
     flush.stage2_all(vttbr_of(space))
     _publish(space, above.table, above.slot, block)
-    zero_page(pages.address_of_page(found.table))
-    freed = pages.free(space.pool, found.table)
-    assert not isinstance(freed, Err), "a table that was not in use"
+
+
+def open_again(space: Space, address: u64, block: Walk, table: u64) -> None:
+    """Replace the block that `walk` found for `address` by the table that `close` put it in the stead of: whose words still say the same.
+
+    Break-before-make: for a moment the whole block is unmapped."""
+    _clear(block.table, block.slot)
+    _flush(space, address)
+    _publish(space, block.table, block.slot, _table_descriptor(table))
 
 
 def change(space: Space, address: u64, found: Walk, changed: Descriptor) -> None:

@@ -25,7 +25,7 @@ about = partial(theorem, trusts=(LOCKED,))
 
 
 class Runs:
-    """Both arrays, for an arbitrary number of frames."""
+    """The arrays, for an arbitrary number of frames."""
 
     def __init__(self, given: Given) -> None:
         self.given = given
@@ -35,6 +35,8 @@ class Runs:
         self.hosts, self.leaves = Cells("known", u32), Cells("leaves", u32)
         given.replace(blocks.HOSTS, Atomics(self.hosts, integer(self.count)))
         given.replace(blocks.LEAVES, Atomics(self.leaves, integer(self.count)))
+        self.behind = Cells("table behind", u32)
+        given.replace(blocks.BEHIND, Atomics(self.behind, integer(self.count)))
         self.any = given.word("any run", 64)
         given.assume(z3.ULT(self.any, self.count))
 
@@ -61,28 +63,28 @@ def run_of(frame: u64) -> Term:
 
 @theorem(blocks.table_size)
 def table_size(given: Given) -> None:
-    """Two words for each run, of which the last may be part of one, rounded up to a page."""
+    """Three words for each run, of which the last may be part of one, rounded up to a page."""
     frames = given.u64("frames")
     given.assume(z3.ULE(term(frames), 1 << 40))
-    size, needed = term(blocks.table_size(frames)), z3.LShR(term(frames) + 511, 9) << 3
+    size, needed = term(blocks.table_size(frames)), z3.LShR(term(frames) + 511, 9) * 12
     given.require(z3.And(z3.UGE(size, needed), z3.ULT(size - needed, 4096), z3.Extract(11, 0, size) == 0), "the next multiple of a page")
 
 
 @theorem(blocks.attach, trusts=(AT_BOOT,))
 def attach(given: Given) -> None:
-    """Of every run nothing is known, and no leaf is counted, whatever the memory held; both arrays lie in it, one behind the other."""
+    """Of every run nothing is known, and no leaf is counted, whatever the memory held; the arrays lie in it, one behind the other."""
     at, frames = given.u64("at"), given.u64("frames")
     given.assume(z3.ULE(term(frames), 1 << 40), z3.ULT(term(at), 1 << 48), z3.Extract(11, 0, term(at)) == 0)
     runs = z3.LShR(term(frames) + 511, 9)
-    arrays = [Atomics(Cells("known", u32)), Atomics(Cells("leaves", u32))]
-    given.replace(blocks.HOSTS, arrays[0])
-    given.replace(blocks.LEAVES, arrays[1])
-    lent, cleared = clearing(term(at), runs << 3)
+    arrays = [Atomics(Cells(name, u32)) for name in ("known", "leaves", "table behind")]
+    for array, made in zip((blocks.HOSTS, blocks.LEAVES, blocks.BEHIND), arrays, strict=True):
+        given.replace(array, made)
+    lent, cleared = clearing(term(at), runs * 12)
     given.replace(owned, lent)
     blocks.attach(Pa(at), frames)
     given.require(len(cleared) == 1, "the memory is cleared, once")
-    for array, start in zip(arrays, (term(at), term(at) + 4 * runs), strict=True):
-        given.require(z3.And(term(array.address) == start, term(array.length) == runs), "a word for each run, where it was cleared")
+    for made, start in zip(arrays, (term(at), term(at) + 4 * runs, term(at) + 8 * runs), strict=True):
+        given.require(z3.And(term(made.address) == start, term(made.length) == runs), "a word for each run, where it was cleared")
 
 
 @about(blocks.known, blocks.learn, blocks.forget, blocks.leaves, outcomes=("learned", "forgotten"))
@@ -133,3 +135,17 @@ def count(given: Given) -> None:
     given.outcome("counted" if step == 1 else "no longer counted")
     into = z3.And(z3.UGE(runs.any, run_of(first)), z3.ULE(runs.any, run_of(last)))
     runs.requires(hosts, z3.If(into, leaves + step, leaves))
+
+
+@about(blocks.put_behind, blocks.behind)
+def behind(given: Given) -> None:
+    """The table that was put behind a run's block is the one that stands there, and no other run's is another."""
+    runs = Runs(given)
+    first, table = runs.frame("first"), given.u64("table")
+    given.assume(z3.ULT(term(table), 1 << 32))
+    hosts, leaves = runs.was()
+    before = runs.behind.first(runs.any)
+    blocks.put_behind(first, table)
+    given.require(term(blocks.behind(first)) == term(table), "this one")
+    given.require(z3.Implies(runs.any != run_of(first), runs.behind(runs.any) == before), "of this run alone")
+    runs.requires(hosts, leaves)

@@ -62,7 +62,7 @@ class Machine(Map):
 
     def remembers(self) -> Any:
         """What LAST may say: the table of the page's 2 MiB, where the walk ends in one, or another's, or none."""
-        last = SimpleNamespace(block=self.given.u64("block of the last table"), table=self.given.u64("last table"))
+        last = SimpleNamespace(block=self.given.u64("block of the last table"), table=self.given.u64("last table"), is_out=False)
         self.given.replace(host_map.LAST, last)
         if self.given.boolean("the table is remembered"):
             found = tables.walk(self.space, self.page)
@@ -119,6 +119,7 @@ def remove(given: Given) -> None:
     there = tables.walk(machine.space, machine.page)
     given.require(z3.And(term(last.block) == machine.block(), there.level == 3, term(last.table) == term(there.table)), "its table is remembered")
     machine.requires_counted(term(there.table), 1)
+    given.require((machine.out(term(there.table)) == 512) == given.holds(last.is_out), "and whether the block is out as a whole")
     machine.requires_order(term(machine.page))
     inside, asked = machine.beside(machine.page, 3)
     if inside:
@@ -164,6 +165,17 @@ def restore(given: Given) -> None:
         wanted = Translation(z3.BoolVal(True), same, attributes_of(z3.BitVecVal(EVERYTHING, 64)))
         given.require(machine.translation(asked, now=True) == wanted, "to itself, with all rights")
     machine.requires_others(asked, inside)
+
+
+@about(host_map.is_block_out, outcomes=("out", "not out"))
+def is_block_out(given: Given) -> None:
+    """What `remove` left of it."""
+    said = given.boolean("out")
+    given.replace(host_map.LAST, SimpleNamespace(is_out=said))
+    with HOST_LOCK:
+        found = host_map.is_block_out()
+    given.outcome("out" if found else "not out")
+    given.require(found == said, "as it was")
 
 
 def own_leaf(page: Term) -> Term:

@@ -15,7 +15,7 @@ from typing import Any
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import guards, lent, moving, private, steps, vms
+from delphyne.el2.guest import guards, lent, moving, private, steps, vms, whole
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.memory import blocks, frames, shadow
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
@@ -48,7 +48,10 @@ TRUSTS = (
 )
 MOVES = tuple(f"frames.{name}" for name in ("take", "settle", "give", "release", "share", "unshare"))
 BOOKS = tuple(f"records.{name}" for name in ("promise", "release", "take", "put"))
-CONTRACTS = (*MOVES, *BOOKS, "host_map.remove", "host_map.restore", "tables.walk", "tables.change", "stages.flush_stage2", "guards.owner")
+CONTRACTS = (
+    *MOVES, *BOOKS, "host_map.remove", "host_map.restore", "tables.walk", "tables.change", "stages.flush_stage2", "guards.owner", "whole.opened",
+    "whole.close", "whole.close_again",
+)  # fmt: skip
 COUNTS = "private: `promised` is at least the pages of all guests that are private, held or exported, `taken` those that are exported"
 PROTECTED = "private: of a guest that is PROTECTED, whose tables have no page of the host's"
 DEEPER = "private: with Err a table may have been added, which is empty"
@@ -62,14 +65,18 @@ def bit(flag: Term) -> Term:
     return flag == 1
 
 
-@about(steps.space_of, steps.find, steps.leaf_of, steps.absent_of, private.is_clean)
+@about(steps.space_of, steps.look, steps.find, steps.leaf_of, steps.absent_of, private.is_clean)
 def reading(given: Given) -> None:
     """What stands in the slot is read as what it is, and reading changes nothing."""
     page = Page(given, (*KINDS, HOSTS))
     page.in_space()
     with GUESTS_LOCK:
         given.require(steps.space_of(page.index) is page.shadow.space, "the guest's own tables")
-        found = steps.find(page.index, page.ipa)
+        in_block, looked = page.in_block, steps.look(page.index, page.ipa)
+        given.require(page.in_block == in_block and whole.is_block(looked) == in_block, "a look leaves a block as it is")
+    found = page.run(steps.find, page.index, page.ipa)
+    given.require(not page.in_block, "what is found can be changed")
+    with GUESTS_LOCK:
         one = steps.leaf_of(found)
         other = steps.absent_of(found)
         given.require((one is not None) == (page.kind in ("private", "clean", "shared")), "a leaf exactly where one of the guest's own is")
@@ -144,7 +151,7 @@ def admit(given: Given) -> None:
     page.in_space()
     kind, counter = page.kind, page.record.terms.version
     with GUESTS_LOCK:
-        where = steps.find(page.index, page.ipa)
+        where = steps.look(page.index, page.ipa)
     result = page.run(private.admit, page.index, page.ipa, page.pa, where)
     if isinstance(result, Err):
         given.outcome("altered" if result is Err.INTEGRITY else "refused")
@@ -167,7 +174,8 @@ def admit(given: Given) -> None:
         page.requires_word(fresh, page.packed(PRIVATE), "out", promised=1, private=1)
 
 
-@about(private.hold, outcomes=("held", "refused"), assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"), bounds=(COUNTS, QUICK, DEEPER))
+@about(private.hold, private._place_of, outcomes=("held", "refused"),
+       assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"), bounds=(COUNTS, QUICK, DEEPER))
 def hold(given: Given) -> None:
     """The host's frame is the guest's as it is, and is mapped nowhere; with Err nothing changes."""
     page = Page(given, (*KINDS, HOSTS))
@@ -215,7 +223,7 @@ def _exported(given: Given, page: Page, clean: bool) -> None:
     page.requires("exported", HOSTS_ENTRY, "mapped", taken=1)
 
 
-@about(private.export, moving.take_out, moving._leave, steps.take_away, outcomes=("encrypted", "measured", "left alone"))
+@about(private.export, private._export, moving.take_out, moving._leave, steps.take_away, outcomes=("encrypted", "measured", "left alone"))
 def export(given: Given) -> None:
     """A page in a frame of its own goes to the host, encrypted or, where it is clean, measured, with a record under a new version; its guest reaches
     it no more before EL2 begins, and the host not before EL2 is done. Any other stays. It cannot fail."""

@@ -220,7 +220,8 @@ def split(given: Given) -> None:
         tree.requires_same(asked)
 
 
-@about(tables.merge, assumes=(*POOLS, "stages.flush_all", "tables.vttbr_of"), trusts=(LOCKED, "caches.zero_page zeroes the page, and nothing else"))
+@about(tables.merge, tables.close, assumes=(*POOLS, "stages.flush_all", "tables.vttbr_of"),
+       trusts=(LOCKED, "caches.zero_page zeroes the page, and nothing else"))
 def merge(given: Given) -> None:
     """A table whose slots lead to one page after another becomes a block: every address leads where it did with the attributes it had, all that any
     processor remembers of the VMID is forgotten in between, and the table is free."""
@@ -260,6 +261,34 @@ def merge(given: Given) -> None:
         given.assume(in_its_place(cell(table, slot_term(asked, 3))))
         given.require(tree.translation(asked, now=True) == tree.translation(asked, now=False), "the block's addresses lead where they did")
         given.require(int(tables.walk(tree.space, integer(asked)).level) == 2, "by a block")
+    else:
+        tree.requires_same(asked)
+
+
+@about(tables.open_again, assumes=("stages.flush_stage2", "tables.vttbr_of"))
+def open_again(given: Given) -> None:
+    """A block becomes the table that says the same of each of its pages: every address leads where it did with the attributes it had."""
+    tree = Map(given, (PoolName.HOST,))
+    address = tree.input("address")
+    block = tables.walk(tree.space, address)
+    if int(block.level) != 2 or not block.descriptor.valid:
+        raise Infeasible
+    table, word = z3.ZeroExt(32, given.word("kept table", 32)), term(block.descriptor.raw)
+    given.assume(tree.supply.holds(table), z3.Not(tree.supply.used(table)))
+    tree.supply.taken.append(table)
+    """In use, though no slot leads to it: as one that was taken, with these words, before the function began."""
+    tree.tree.writes.append(
+        Write(lambda at: given.path.normal(z3.LShR(at, 9)) == table, lambda at: word | 2 | (at & 511) << 12)
+    )
+    tables.open_again(tree.space, address, block, integer(table))
+    tree.requires_order(term(address))
+    if given.boolean("asked about words"):
+        tree.requires_sound()
+        return
+    inside, asked = tree.beside(address, 2)
+    if inside:
+        given.require(tree.translation(asked, now=True) == tree.translation(asked, now=False), "the block's addresses lead where they did")
+        given.require(int(tables.walk(tree.space, integer(asked)).level) == 3, "by pages")
     else:
         tree.requires_same(asked)
 
