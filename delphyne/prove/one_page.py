@@ -101,6 +101,10 @@ class Page:
         self.ipa = Ipa(integer(self.where))
         self.in_block = self.kind == "private" and bool(given.boolean("in a block"))
         """Whether a block stands in the stead of the page's table (`guest/whole.py`): of pages with all rights."""
+        self.looked_for: bool | None = None
+        """Whether the host's block was found to be out as a whole, where that was asked."""
+        self.closings: list[str] = []
+        """That the page's table may become a block."""
         self.read, self.execute = (ONE if self.in_block else given.word(f"page may be {what}", 1) for what in ("read", "executed"))
         self.write = {"clean": NONE, "private": ONE}.get(self.kind, given.word("page may be written", 1))
         self.place = z3.ZeroExt(60, given.word("move", 4))
@@ -177,7 +181,7 @@ class Page:
             (tables.walk, self._walk), (tables.deepen, self._deepen), (tables.change, self._change), (tables.vttbr_of, lambda space: space),
             (flush.stage2_address, self._flush), (steps.drop_ordinary, self._drop_ordinary),
             (whole.opened, self._opened), (whole.close, self._close), (whole.close_again, self._close_again),
-            (host_map.is_block_out, lambda: self.given.boolean("the host's block is out")),
+            (host_map.is_block_out, self._is_block_out),
             (host_map.remove, self._remove), (host_map.restore, self._restore),
             (records.promise, self._promise), (records.release, self._release), (records.take, self._take), (records.put, self._put),
             (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.clear_page, self._clear),
@@ -232,6 +236,11 @@ class Page:
         self.in_block = False
         return self._here()
 
+    def _is_block_out(self) -> bool:
+        """As theorem host_map.is_block_out, of the block that this page was taken from."""
+        self.looked_for = bool(self.given.boolean("the host's block is out"))
+        return self.looked_for
+
     def _of_page(self, index: u64, ipa: Ipa) -> None:
         self.given.require(z3.And(term(index) == term(self.index), term(ipa) == self.where), "this page of this guest")
 
@@ -240,11 +249,13 @@ class Page:
         self._of_page(index, ipa)
         self.given.require(term(table) == term(self.table), "the table of this page")
         self.given.require(self.kind == "a leaf" and self.entry.eq(self.packed(PRIVATE)), "the page is the guest's by then")
+        self.closings.append("at once")
 
     def _close_again(self, index: u64, ipa: Ipa, pa: Pa, table: u64) -> None:
         """As theorem whole.close_again."""
         self._of_frame(pa)
         self._close(index, ipa, table)
+        self.closings[-1] = "now and then"
 
     def _deepen(self, space: Space, address: u64) -> Walk | Err:
         self._of_space(space, address)

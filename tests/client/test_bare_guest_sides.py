@@ -47,7 +47,7 @@ def test_registers_and_places_agree() -> None:
 
 def test_every_kind_that_is_measured_exists() -> None:
     assert set(bench.KINDS) <= set(monitor.KINDS)
-    assert set(protected_bench.KINDS) == set(monitor.KINDS) - {"nothing", "soak", *board.NOT_PROTECTED}
+    assert set(protected_bench.KINDS) == set(monitor.KINDS) - {"nothing", "order", "soak", *board.NOT_PROTECTED}
 
 
 def test_commands_are_words_for_the_guest() -> None:

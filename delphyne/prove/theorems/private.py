@@ -20,7 +20,7 @@ from delphyne.el2.guest.steps import Fate
 from delphyne.el2.memory import blocks, frames, shadow
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
-from delphyne.lang import Pa, u64
+from delphyne.lang import Ipa, Pa, u64
 from delphyne.prove.one_page import (
     CLEAN_MARK,
     FRAMED,
@@ -160,6 +160,9 @@ def admit(given: Given) -> None:
         return
     given.outcome("fresh" if kind in (NO_TABLE, "untouched") else kind)
     given.require(page.was[1] == HOSTS_ENTRY, "the frame was the host's, and nobody's else")
+    given.require((page.looked_for is None) == (kind == "lent"), "it is seen whether this was the last page of a block")
+    wanted = ["now and then" if kind == "exported" else "at once"] if page.looked_for else []
+    given.require(page.closings == wanted, "which may be one to the guest then")
     if kind == "lent":
         given.require(not page.written, "as it is")
         page.requires("shared", page.packed(SHARED), "mapped")
@@ -174,7 +177,7 @@ def admit(given: Given) -> None:
         page.requires_word(fresh, page.packed(PRIVATE), "out", promised=1, private=1)
 
 
-@about(private.hold, private._place_of, outcomes=("held", "refused"),
+@about(private.hold, outcomes=("held", "refused"),
        assumes=(*CONTRACTS, "tables.deepen", "private.drop_ordinary"), bounds=(COUNTS, QUICK, DEEPER))
 def hold(given: Given) -> None:
     """The host's frame is the guest's as it is, and is mapped nowhere; with Err nothing changes."""
@@ -193,6 +196,37 @@ def hold(given: Given) -> None:
     read, write, execute = (ONE if right else NONE for right in (rights.read, rights.write, rights.execute))
     page.requires_word(absent(3, read, write, execute, page.frame), page.packed(PRIVATE), "out", promised=1, private=1)
     given.require(not page.written, "as it is")
+
+
+@about(private._place_of, outcomes=("deepened", "opened", "refused"), assumes=("shadow.deepen",))
+def place_of(given: Given) -> None:
+    """What `shadow.deepen` says; where it says that there is a block, the page in the table that comes back, if the block is the guest's own."""
+    index, ipa = given.u64("index"), Ipa(given.u64("ipa"))
+    answers: dict[str, Any] = {"a walk": object(), "a block": Err.EXISTS, "no room": Err.NO_MEMORY, "no address": Err.RANGE}
+    answer = answers[given.one_of("deepened", tuple(answers))]
+    level = given.one_of("found at level", (2, 3))
+    page: Any = SimpleNamespace(level=u64(level))
+    tables = object()
+
+    def shadow_of(asked: u64) -> object:
+        given.require(term(asked) == term(index), "of this guest")
+        return tables
+
+    def deepen(asked: object, where: Ipa) -> Any:
+        given.require(asked is tables and term(where).eq(term(ipa)), "this page")
+        return answer
+
+    def find(asked: u64, where: Ipa) -> Any:
+        given.require(z3.And(term(asked) == term(index), term(where) == term(ipa)), "this page")
+        return page
+
+    for function, stand_in in ((guards.shadow_of, shadow_of), (shadow.deepen, deepen), (steps.find, find)):
+        given.replace(function, stand_in)
+    with FRAMES_LOCK, GUESTS_LOCK:
+        result = private._place_of(index, ipa)
+    block = answer is Err.EXISTS
+    given.outcome("opened" if block and level == 3 else "refused" if isinstance(answer, Err) else "deepened")
+    given.require(result is (page if block and level == 3 else answer), "as it should be")
 
 
 @about(private.reveal, outcomes=("mapped", "left alone"))

@@ -7,18 +7,21 @@ A function that only passes its arguments on is proved against a stand-in that n
 from __future__ import annotations
 
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 
 import z3  # type: ignore[import-untyped]
 
+from delphyne.el2.arch import errata
 from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.errata import Errata
 from delphyne.el2.arch.pagetable import Descriptor, Stage2Memory, Vttbr
 from delphyne.el2.memory import flush, pages, stage1, stage2, tables
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.memory.stage1 import Use
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.memory.tables import Regime, Space, Walk
-from delphyne.lang import Ipa, Pa, Va, u64
+from delphyne.lang import Ipa, Pa, Va, u32, u64
 from delphyne.prove.path import Infeasible, Term
 from delphyne.prove.spaces import Map
 from delphyne.prove.symbolic import integer, term
@@ -167,30 +170,48 @@ def _flushed(given: Given, operations: list[str], run: Any) -> list[Called]:
     return seen
 
 
-@theorem(flush.stage2_address, flush.enter, flush.leave)
+def _as_often(given: Given, operations: list[str]) -> list[str]:
+    """These operations, which are done twice where some processor forgets late, and an ISB behind them."""
+    twice = given.boolean("some processor forgets late")
+    given.replace(flush.REPEATED, SimpleNamespace(load=lambda order: u32(1 if twice else 0)))
+    return [*operations, *(operations if twice else []), "isb"]
+
+
+@theorem(flush.stage2_address, flush._stage2_address_again, flush.enter, flush.leave)
 def flush_stage2(given: Given) -> None:
-    """DSB, TLBI by IPA, DSB, TLBI of combined entries, DSB, ISB, under the VMID of the tables (Arm ARM D8.16)."""
+    """DSB, TLBI by IPA, DSB, TLBI of combined entries, DSB, as often as processors need it, ISB, under the VMID of the tables (Arm ARM D8.16)."""
     ipa = given.u64("ipa")
-    operations = ["tlbi ipas2e1is", "dsb ish", "tlbi vmalle1is", "dsb ish", "isb"]
+    operations = _as_often(given, ["tlbi ipas2e1is", "dsb ish", "tlbi vmalle1is", "dsb ish"])
     seen = _flushed(given, operations, lambda wanted: flush.stage2_address(wanted, Ipa(ipa)))
-    by_address = [event.argument for event in seen if event.name == "tlbi ipas2e1is"]
-    given.require(by_address[0] == term(ipa), "for this address")
+    by_address = [event.argument == term(ipa) for event in seen if event.name == "tlbi ipas2e1is"]
+    given.require(z3.And(by_address), "for this address")
 
 
 @theorem(flush.stage2_all)
 def flush_all(given: Given) -> None:
-    """DSB, TLBI of the whole VMID, DSB, ISB, under the VMID of the tables."""
-    _flushed(given, ["tlbi vmalls12e1is", "dsb ish", "isb"], flush.stage2_all)
+    """DSB, TLBI of the whole VMID, DSB, as often as processors need it, ISB, under the VMID of the tables."""
+    _flushed(given, _as_often(given, ["tlbi vmalls12e1is", "dsb ish"]), flush.stage2_all)
 
 
 @theorem(flush.el2_address)
 def flush_el2(given: Given) -> None:
-    """DSB, TLBI by address, DSB, ISB."""
-    va = given.u64("va")
+    """DSB, TLBI by address, DSB, as often as processors need it, ISB."""
+    va, operations = given.u64("va"), _as_often(given, ["tlbi vae2is", "dsb ish"])
     flush.el2_address(Va(va))
     seen = [event for event in events() if isinstance(event, Called)]
-    given.require([event.name for event in seen] == ["dsb ishst", "tlbi vae2is", "dsb ish", "isb"], "these operations in this order")
-    given.require(seen[1].argument == term(va), "for this address")
+    given.require([event.name for event in seen] == ["dsb ishst", *operations], "these operations in this order")
+    given.require(z3.And([event.argument == term(va) for event in seen if event.name == "tlbi vae2is"]), "for this address")
+
+
+@theorem(flush.note_processor, outcomes=("late", "in time"))
+def note_processor(given: Given) -> None:
+    """From a processor on that forgets late, all is done twice."""
+    late, stored = given.boolean("it forgets late"), []
+    given.replace(errata.find, lambda: Errata(repeat_invalidation=late))
+    given.replace(flush.REPEATED, SimpleNamespace(store=lambda value, order: stored.append(value)))
+    flush.note_processor()
+    given.outcome("late" if stored else "in time")
+    given.require(stored == ([1] if late else []), "exactly then, and it is never taken back")
 
 
 @theorem(stage2.destroy, outcomes=("ended", "refused"), assumes=("tables.is_empty", "tables.vttbr_of", "pages.free"),
