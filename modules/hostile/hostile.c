@@ -27,16 +27,13 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/uaccess.h>
 #include <asm/barrier.h>
 #include <asm/sysreg.h>
+#include "command_device.h"
 
 #define WINDOW		0x10000000UL
 #define TARGET		(WINDOW + PAGE_SIZE)
@@ -196,12 +193,6 @@ struct map {
 };
 
 static DEFINE_PER_CPU(struct map, maps);
-static DEFINE_MUTEX(one_at_a_time);
-static char said[1 << 16];
-static size_t said_length;
-
-#define say(format, ...) \
-	(said_length += scnprintf(said + said_length, sizeof(said) - said_length, "hostile: " format "\n", ##__VA_ARGS__))
 
 static u64 *table(struct map *map, int level)
 {
@@ -750,29 +741,7 @@ static int command(char *line)
 	return 0;
 }
 
-static ssize_t hostile_write(struct file *file, const char __user *text, size_t size, loff_t *at)
-{
-	char line[160];
-	int failed;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = 0;
-	mutex_lock(&one_at_a_time);
-	failed = command(line);
-	mutex_unlock(&one_at_a_time);
-	return failed ? failed : size;
-}
-
-static ssize_t hostile_read(struct file *file, char __user *text, size_t size, loff_t *at)
-{
-	return simple_read_from_buffer(text, size, at, said, said_length);
-}
-
-static const struct file_operations operations = { .owner = THIS_MODULE, .write = hostile_write, .read = hostile_read };
-static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .name = "hostile", .fops = &operations };
+COMMAND_DEVICE(said_read);
 
 static int __init hostile_init(void)
 {
