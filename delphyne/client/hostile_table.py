@@ -22,6 +22,7 @@ from delphyne.client.bare_guest import DEVICE, PROTECTED, SMALL, Command, Monito
 from delphyne.client.hostile_monitor import plaintext
 from delphyne.client.kvm import Vcpu
 from delphyne.client.memory import PAGE
+from delphyne.client.module import tell
 from delphyne.client.steps import Steps, ending, once, stays_stopped
 
 CONTROL = "/dev/hostile_table"
@@ -29,12 +30,6 @@ FRAMES = 6
 """More than a vCPU's structure has."""
 ENTRIES = 50
 """So often is the guest entered with an offer that nobody takes."""
-
-
-def tell(command: str) -> None:
-    """The module does it. Raises OSError where it cannot."""
-    with open(CONTROL, "w", encoding="ascii") as device:
-        device.write(command)
 
 
 def heard() -> dict[str, int]:
@@ -54,7 +49,7 @@ class Giver(Monitor):
         super().__init__(image, [Command("fill-4k", False, 1 + len(offers)), once("nothing")], 1, gic, protected=True)
         self.offers, self.waits = offers, waits
         self.served = self.held = self._touched = 0
-        tell(f"on {os.getpid()}")
+        tell(CONTROL, f"on {os.getpid()}")
 
     def _serve(self, vcpu: Vcpu) -> None:
         access = vcpu.mmio()
@@ -66,7 +61,7 @@ class Giver(Monitor):
         self._touched += 1
         guest = SMALL + self._touched * PAGE
         word, _, rest = (f"frame {self.kept.frame(0):x}" if offer == "own" else offer).partition(" ")
-        tell(f"{word} {guest:x} {rest}")
+        tell(CONTROL, f"{word} {guest:x} {rest}")
         if self.waits:
             threading.Thread(target=self._take_back, args=(guest, self.served, heard()["entries"]), daemon=True).start()
 
@@ -75,7 +70,7 @@ class Giver(Monitor):
         while heard()["entries"] < entered + ENTRIES and self.served == served:
             pass
         self.held += self.served == served
-        tell(f"mend {guest:x}")
+        tell(CONTROL, f"mend {guest:x}")
 
 
 class Parked(Exception):

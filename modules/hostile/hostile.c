@@ -21,8 +21,8 @@
  *   gic PAGE             tell the interrupt controller (a QEMU virt machine's GICv3) that its tables and commands lie there; 0: in memory of ours
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
- * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. CPUs with LPA2 in use
- * (TCR_EL1.DS) have other table entries and are refused.
+ * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. Where the kernel uses
+ * LPA2 (TCR_EL1.DS) entries have no shareability, for which TCR_EL1 stands.
  */
 #include <linux/delay.h>
 #include <linux/gfp.h>
@@ -40,6 +40,7 @@
 #define BROKEN		(WINDOW + (2UL << 20))	/* what is translated by the attacked page as a table */
 #define LEAF		0x703UL			/* valid, AF, inner shareable, MAIR index 0 (Linux: Normal), EL1 may read, write and execute */
 #define TABLE		0x3UL
+#define SHAREABILITY	0x300UL			/* where TCR_EL1.DS is 1, bits 51:50 of the address */
 #define UXN		(1UL << 54)
 #define RET		0xd65f03c0U
 #define TCR_T0SZ_MASK	0x3fUL
@@ -199,6 +200,11 @@ static u64 *table(struct map *map, int level)
 	return map->tables + level * 512;
 }
 
+static u64 leaf(u64 page)
+{
+	return page | UXN | (read_sysreg(tcr_el1) & TCR_DS_BIT ? LEAF & ~SHAREABILITY : LEAF);
+}
+
 static int make_map(struct map *map)
 {
 	int level;
@@ -212,7 +218,7 @@ static int make_map(struct map *map)
 
 		table(map, level)[index] = virt_to_phys(table(map, level + 1)) | TABLE;
 	}
-	table(map, 3)[0] = virt_to_phys(map->page) | LEAF | UXN;
+	table(map, 3)[0] = leaf(virt_to_phys(map->page));
 	return 0;
 }
 
@@ -229,7 +235,7 @@ static struct outcome attempt(operation *op, u64 address, u64 value, u64 target,
 	daif = read_sysreg(daif);
 	asm volatile("msr daifset, #0xf" ::: "memory");
 	map = this_cpu_ptr(&maps);
-	table(map, 3)[1] = target ? (target & PAGE_MASK) | LEAF | UXN : 0;
+	table(map, 3)[1] = target ? leaf(target & PAGE_MASK) : 0;
 	table(map, 2)[(BROKEN >> 21) & 511] = broken ? (broken & PAGE_MASK) | TABLE : 0;
 	dsb(ish);
 	vbar = read_sysreg(vbar_el1);
@@ -747,8 +753,6 @@ static int __init hostile_init(void)
 {
 	int cpu;
 
-	if (read_sysreg(tcr_el1) & TCR_DS_BIT)
-		return -EOPNOTSUPP;
 	for_each_possible_cpu(cpu)
 		if (make_map(per_cpu_ptr(&maps, cpu)))
 			return -ENOMEM;
