@@ -104,7 +104,8 @@ def balloon(image: bytes, gic: int) -> str:
 
     given = ending(Steps(image, gic, [once("fill-4k", GIVEN), once("fill-4k", GIVEN)], [lose]))
     lost = Steps(image, gic, [once("refill-4k")], [])
-    return f"{given} zero {zero} lost {ending(lost)} stays {stays_stopped(lost):d}"
+    end = ending(lost)
+    return f"{given} zero {zero} lost {end} stays {end == 'stopped' and stays_stopped(lost):d}"
 
 
 class Reader(Monitor):

@@ -115,7 +115,7 @@ def stopped(image: bytes, gic: int, offer: str) -> str:
     """The end of a guest to which a frame is offered that is somebody's."""
     giver = Giver(image, gic, [offer], waits=False)
     end = ending(giver)
-    return f"{end} stays {stays_stopped(giver):d}"
+    return f"{end} stays {end == 'stopped' and stays_stopped(giver):d}"
 
 
 def own(image: bytes, gic: int) -> str:
@@ -123,7 +123,7 @@ def own(image: bytes, gic: int) -> str:
     giver = Giver(image, gic, ["own"], waits=False)
     giver.commands.insert(0, once("soak", 2))
     end = ending(giver)
-    return f"{end} stays {stays_stopped(giver):d} plaintext {plaintext(giver.kept)}"
+    return f"{end} stays {end == 'stopped' and stays_stopped(giver):d} plaintext {plaintext(giver.kept)}"
 
 
 def other(image: bytes, gic: int) -> str:

@@ -67,5 +67,5 @@ def late(number: int, frame: FrameType | None) -> None:
 
 
 def stays_stopped(monitor: Monitor) -> bool:
-    """Whether KVM refuses to run the guest each time."""
+    """Whether KVM refuses to run the guest, which was stopped, each time. One that has ended by itself is an ordinary guest without memory."""
     return all(ending(monitor) == "stopped" for _ in range(AGAIN))
