@@ -283,7 +283,7 @@ _NOW = (
     ),
     Attack(
         "G5", "page tables in MMIO, in nothing, cyclic; exclusives and atomics on a page that comes and goes", (ONCE, ODD, EXCLUSIVES),
-        Verdict.HOLDS,
+        Verdict.IN_PART,
     ),
     Attack(
         "K4", "keys without entropy",
