@@ -121,13 +121,14 @@ def build(
     first: tuple[kernel_modules.Foreign, ...] = (),
     modules: tuple[str, ...] = MODULES,
     report: str = REPORT,
+    files: dict[str, bytes] | None = None,
     folder: Path = CACHE,
     apt: AptRoot | None = None,
 ) -> Image:
     """What boots the guest kernel `kernel` (a vmlinuz beside the `modules` of its Debian package), with programs from `apt`. Modules that are `first`
-    are loaded before the kernel's own; `report` is the script that it runs where nobody is there to type."""
-    files = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode(), "secret.sh": SECRET.encode()}
-    return Image(kernel, initramfs("guest", INIT, files | kernel_modules.image_files(kernel, modules, first), folder=folder, apt=apt))
+    are loaded before the kernel's own; `report` is the script that it runs where nobody is there to type; `files` (path -> content) are there too."""
+    own = {"dhcp.sh": DHCP.encode(), "bin/self-check": SELF_CHECK.encode(), "report.sh": report.encode(), "secret.sh": SECRET.encode()}
+    return Image(kernel, initramfs("guest", INIT, own | kernel_modules.image_files(kernel, modules, first) | (files or {}), folder=folder, apt=apt))
 
 
 def build_disk(*, folder: Path = CACHE) -> Path:

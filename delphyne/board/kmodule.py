@@ -3,7 +3,7 @@
 
 A module is made of the kernel's header packages (arm64 and all), kbuild's programs (of this machine's architecture) and the cross compiler. The
 packages are unpacked together below `build/cache/headers`, one folder for each kernel, where the one absolute path in them is made to fit. What was
-built is kept under `build/cache/modules`, named after everything that went into it.
+built is kept under `build/cache/modules`, named after everything that went into it. Headers in `modules` itself are beside each source.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _output(*command: str) -> str:
 
 @exclusive()
 def build(name: str, kernel: str, *, folder: Path = CACHE / "modules") -> Path:
-    """The module `modules/NAME/NAME.c` for `kernel` (as in `host.Host`), built once for the same source, kernel and compiler.
+    """The module `modules/NAME/NAME.c` for `kernel` (as in `host.Host`), built once for the same source and headers, kernel and compiler.
 
     Raises PackageError for what cannot be had and BoardError for a source that does not compile."""
     source = MODULES / name / f"{name}.c"
@@ -90,7 +90,9 @@ def build(name: str, kernel: str, *, folder: Path = CACHE / "modules") -> Path:
         if shutil.which(program) is None:
             raise PackageError(f"no program '{program}' on this machine (package {package})")
     version = kernel_version(kernel)
-    key = hashlib.sha256(source.read_bytes() + version.encode() + _output(f"{CROSS}gcc", "--version").encode()).hexdigest()[:16]
+    shared = sorted(MODULES.glob("*.h"))
+    content = b"".join(file.read_bytes() for file in (source, *shared))
+    key = hashlib.sha256(content + version.encode() + _output(f"{CROSS}gcc", "--version").encode()).hexdigest()[:16]
     module = folder / f"{name}-{version}-{key}.ko"
     if module.exists():
         return module
@@ -98,7 +100,8 @@ def build(name: str, kernel: str, *, folder: Path = CACHE / "modules") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         work = Path(place)
-        shutil.copy(source, work)
+        for file in (source, *shared):
+            shutil.copy(file, work)
         (work / "Makefile").write_text(f"obj-m := {name}.o\n")
         _make(tree, work, name)
         (work / f"{name}.ko").replace(module)

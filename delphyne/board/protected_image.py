@@ -207,7 +207,8 @@ def build(kernel: bytes, initrd: bytes, tree: bytes, command_line: str, pool: in
     blob, rng_seed, kaslr_seed = _edit(root, command_line, initrd_at, len(initrd), tree_at)
     segments = (
         Segment(kernel_at, _pages(kernel), READ | WRITE | EXECUTE),
-        Segment(initrd_at, _pages(initrd), READ | WRITE),
+        # The kernel frees it and puts anything there, modules and programs too.
+        Segment(initrd_at, _pages(initrd), READ | WRITE | EXECUTE),
         Segment(tree_at, _pages(blob), READ | WRITE),
     )
     end = _up(tree_at + len(blob), PAGE)

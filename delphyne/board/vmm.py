@@ -47,7 +47,7 @@ class Guest:
     """One guest. `kernel` is a line or file as in `host.Host`; `memory` is in MiB; `gic` is "2", "3" or "host", the one that the host has;
     `transport` is "mmio" or "pci"; `backing` is a key of BACKINGS, or "" for anonymous memory; `arguments` are added to the kernel's command line,
     `extra` to QEMU's. A `protected` guest is loaded from one image that has kernel, initramfs, device tree and command line in it (`image_of`), and a
-    `report` that it runs where its command line asks for one."""
+    `report` that it runs where its command line asks for one; `files` (path -> content) are in its initramfs too."""
 
     kernel: str = "6.1"
     memory: int = 256
@@ -60,6 +60,7 @@ class Guest:
     extra: tuple[str, ...] = ()
     protected: bool = False
     report: str = guestimage.REPORT
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 ROOM_FOR_POOL = 256
@@ -92,7 +93,7 @@ def protected_image(guest: Guest, vmlinuz: Path) -> bytes:
     if guest.kernel != pkvm_kernel.NAME:
         first = (Foreign("guest-dma", kmodule.build("guest-dma", str(vmlinuz)).read_bytes(), "" if roomy else SMALL_POOL),)
         pool = 0
-    image = guestimage.build(vmlinuz, first=first, modules=modules_of(guest.kernel), report=guest.report)
+    image = guestimage.build(vmlinuz, first=first, modules=modules_of(guest.kernel), report=guest.report, files=dict(guest.files))
     with tempfile.TemporaryDirectory(prefix="delphyne-tree-") as folder:
         line = command(replace(guest, gic="3" if guest.gic == "host" else guest.gic), disk_file="/dev/null", console="null")
         line = [word.replace("accel=kvm,", "") for word in line]

@@ -26,12 +26,12 @@ UNMAP_PAGES = 8
 PATTERN = (0x5EED_0000_0000_0001).to_bytes(8, "little")
 KINDS = {
     "nothing": 11, "hypercall": 1, "mmio": 2, "vgic": 3, "ipi": 4, "eoi": 5, "timer": 6, "wfi": 7, "fill-4k": 8, "fill-2m": 9, "refill-4k": 10,
-    "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16, "order": 22,
+    "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16, "order": 25,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
-ATTACKS = {"calls": 15, "odd": 19, "walks": 20}
+ATTACKS = {"calls": 15, "odd": 19, "walks": 20, "narrow": 23}
 """The same of what a protected guest does against the hypervisor, which is no kind of exit."""
-WATCHES = {"named": 17, "counter": 18, "exclusive": 21}
+WATCHES = {"named": 17, "counter": 18, "exclusive": 21, "physical": 22, "equal": 24}
 """The same of what a guest looks at while its monitor does something to it (hostile_pages.py)."""
 WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
@@ -94,6 +94,13 @@ class Monitor:
             vcpu.initialise(abi.FEATURE_PSCI_0_2, *([abi.FEATURE_POWER_OFF] if vcpu.number else []))
         vgic.initialise(controller)
         self.vcpus[0].set(registers.PC, STUB if protected else RAM)
+
+    def use_mergeable(self) -> None:
+        """KEPT is anonymous memory from now on, whose pages the host's kernel may merge. What is dropped of it is lost."""
+        self.vm.set_memory(KEPT_SLOT, KEPT, 0, self.kept.address)
+        self.kept = Memory(self.kept.size)
+        self.kept.merge()
+        self.vm.add_memory(KEPT_SLOT, KEPT, self.kept)
 
     def run(self) -> int:
         """Runs the guest to its end; how many commands failed."""

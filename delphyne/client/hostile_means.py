@@ -7,6 +7,7 @@ for each:
     counter      the guest's counter is moved back and forth at each exit
     balloon      pages that the guest has given up are lost, and then pages that it has not given up
     exclusive    another thread reads the page in which the guest counts by exclusives
+    merge        the host's kernel merges pages of one content in the guest's memory
 
 `IMAGE GIC` does all of them. Threads: those of the monitor, and the one that reads, which shares nothing with them but the guest's memory and `over`.
 """
@@ -20,8 +21,8 @@ import os
 import sys
 import threading
 
-from delphyne.client import registers
-from delphyne.client.bare_guest import CLEAN, RAM, Monitor, pin
+from delphyne.client import ksm, registers
+from delphyne.client.bare_guest import CLEAN, PATTERN, RAM, Monitor, pin
 from delphyne.client.hostile_monitor import plaintext
 from delphyne.client.kvm import Vcpu
 from delphyne.client.memory import PAGE, Memory
@@ -33,6 +34,8 @@ WORD = (1 << 64) - 1
 LOOKS = 64
 GIVEN = 4
 """Pages that the guest gives up."""
+EQUAL, OTHERS = 256, 512
+"""Pages that the guest fills with one content (EQUAL_PAGES in board/guest/program.py), and pages that only the monitor does."""
 
 
 def protect(memory: Memory, rights: int) -> None:
@@ -101,7 +104,8 @@ def balloon(image: bytes, gic: int) -> str:
 
     given = ending(Steps(image, gic, [once("fill-4k", GIVEN), once("fill-4k", GIVEN)], [lose]))
     lost = Steps(image, gic, [once("refill-4k")], [])
-    return f"{given} zero {zero} lost {ending(lost)} stays {stays_stopped(lost):d}"
+    end = ending(lost)
+    return f"{given} zero {zero} lost {end} stays {end == 'stopped' and stays_stopped(lost):d}"
 
 
 class Reader(Monitor):
@@ -131,7 +135,24 @@ def exclusive(image: bytes, gic: int) -> str:
     return f"{end} exports {reader.exports}"
 
 
-ATTACKS = {"read-only": read_only, "clean": clean, "counter": counter, "balloon": balloon, "exclusive": exclusive}
+def merge(image: bytes, gic: int) -> str:
+    """All of EQUAL, and OTHERS that the guest never touches, before it does; then no page of the guest's, though all have one content."""
+    counts: list[int] = []
+
+    def scan(_steps: Steps) -> None:
+        ksm.merge()
+        counts.append(ksm.merged())
+
+    steps = Steps(image, gic, [once("nothing"), *(once("equal") for _ in range(3))], [scan, scan, scan])
+    steps.use_mergeable()
+    content = PATTERN * (PAGE // len(PATTERN))
+    steps.kept.write(0, content * EQUAL)
+    steps.kept.write(2 * EQUAL * PAGE, content * OTHERS)
+    end = ending(steps)
+    return f"{end} merged {' '.join(str(count) for count in counts)}"
+
+
+ATTACKS = {"read-only": read_only, "clean": clean, "counter": counter, "balloon": balloon, "exclusive": exclusive, "merge": merge}
 
 
 def main(arguments: list[str]) -> int:

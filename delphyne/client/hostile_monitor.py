@@ -15,7 +15,6 @@ import os
 import signal
 import struct
 import sys
-from types import FrameType
 
 from delphyne.client import kvm_abi as abi
 from delphyne.client import registers, vgic
@@ -23,6 +22,7 @@ from delphyne.client.bare_guest import DEVICE, KEPT, PATTERN, RAM, RAM_BYTES, SM
 from delphyne.client.kvm import Kvm, Vcpu
 from delphyne.client.memory import PAGE, Memory
 from delphyne.client.soak import MARK, PAGES
+from delphyne.client.steps import late
 
 KINDS = (0x0010, 0x0013)
 """Of the registers' numbers: core and system registers."""
@@ -157,16 +157,12 @@ def plaintext(memory: Memory) -> int:
     return sum(MARK in memory.read(page * PAGE, PAGE) for page in range(PAGES))
 
 
-def _late(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError
-
-
 def main(arguments: list[str]) -> int:
     """`ATTACK IMAGE GIC`."""
     attack, path, gic = arguments
     with open(path, "rb") as file:
         image = file.read()
-    signal.signal(signal.SIGALRM, _late)
+    signal.signal(signal.SIGALRM, late)
     if attack == "initialise":
         rewriter = Rewriter(image, int(gic))
         failures = rewriter.run()

@@ -19,7 +19,7 @@ import threading
 from delphyne.client.bare_guest import CLEAN, DEVICE, KEPT, RAM, TREE, UNMAP, UNMAP_PAGES, Command, Monitor, pin
 from delphyne.client.kvm import Vcpu
 from delphyne.client.memory import PAGE, Memory
-from delphyne.client.steps import Act, Steps, ending, once, stays_stopped
+from delphyne.client.steps import Act, Steps, ending, ending_within, once, stays_stopped
 
 FORGED, OTHER = 5 * PAGE, 9 * PAGE
 """Offsets of the two pages that are altered and exchanged."""
@@ -27,6 +27,8 @@ QUIET = 512
 """Where in the device tree's page nothing stands: zeroes that the manifest names."""
 CODE_BYTES = 4 * PAGE
 """Of the guest's code, at the start of its RAM."""
+PATIENCE = 30
+"""Seconds for a guest that may go on with anything for its code, if nobody stops it."""
 WORD = 8
 CHANGE = 0xA5
 BLOCK = 16
@@ -85,7 +87,7 @@ def forge(image: bytes, gic: int) -> None:
     ]
     for name, command, acts in ways:
         steps = Steps(image, gic, [once(command, 2), *(once(command) for _ in acts)], acts)
-        end = ending(steps)
+        end = ending_within(steps, PATIENCE)
         print(f"hostile pages: forge {name} {end} stays {end == 'stopped' and stays_stopped(steps):d} failures {steps.failures}", flush=True)
 
 

@@ -12,7 +12,8 @@ import sys
 
 from delphyne.client import kvm_abi as abi
 from delphyne.client.bare_guest import KEPT, KEPT_SLOT
-from delphyne.client.memory import PAGE, Memory
+from delphyne.client.ksm import scans
+from delphyne.client.memory import PAGE
 from delphyne.client.soak import Soak
 
 WAYS = ("touch", "swap")
@@ -25,22 +26,13 @@ def counter(name: str) -> int:
         return next((int(line.split()[1]) for line in file if line.startswith(f"{name} ")), 0)
 
 
-def scans() -> int:
-    """How often KSM has gone over all memory that it may merge."""
-    with open("/sys/kernel/mm/ksm/full_scans", encoding="ascii") as file:
-        return int(file.read())
-
-
 class Stormy(Soak):
     """`logs` times the dirty log was turned on and read; `dirty` pages were in it."""
 
     def __init__(self, image: bytes, gic: int, seed: int, count: int) -> None:
         super().__init__(image, gic, seed, count)
-        merged = Memory(self.kept.size)
-        merged.merge()
-        self.vm.set_memory(KEPT_SLOT, KEPT, 0, self.kept.address)
-        self.vm.add_memory(KEPT_SLOT, KEPT, merged)
-        self.kept = self.storm.memory = merged
+        self.use_mergeable()
+        self.storm.memory = self.kept
         self.storm.ways = WAYS
         self.logs = self.dirty = 0
         self._logged = False

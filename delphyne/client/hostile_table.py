@@ -3,6 +3,7 @@
 is the physical address of a page of the hypervisor's.
 
     vcpu     each frame of the running vCPU's structure: nobody gets it, and the guest goes on when the offer is taken back
+    mmu      the same of that part of its VM's structure which EL2 uses
     self     a table that names itself: where it is the guest's, it leads nowhere any more
     root     the first table of KVM's
     own, el2, other   a frame that is the guest's already, EL2's, another protected guest's: the guest is stopped, and nobody else
@@ -21,6 +22,7 @@ from delphyne.client.bare_guest import DEVICE, PROTECTED, SMALL, Command, Monito
 from delphyne.client.hostile_monitor import plaintext
 from delphyne.client.kvm import Vcpu
 from delphyne.client.memory import PAGE
+from delphyne.client.module import tell
 from delphyne.client.steps import Steps, ending, once, stays_stopped
 
 CONTROL = "/dev/hostile_table"
@@ -30,17 +32,12 @@ ENTRIES = 50
 """So often is the guest entered with an offer that nobody takes."""
 
 
-def tell(command: str) -> None:
-    """The module does it. Raises OSError where it cannot."""
-    with open(CONTROL, "w", encoding="ascii") as device:
-        device.write(command)
-
-
-def heard() -> tuple[int, int, int]:
-    """How often the guest was entered, how many frames its vCPU's structure has, and how many entries the table that was offered last."""
+def heard() -> dict[str, int]:
+    """How often the guest was entered (`entries`), how many frames its vCPU's structure has (`frames`), that part of its VM's which EL2 uses (`mmu`)
+    and all of that (`vm`), and how many entries are `left` in the table that was offered last."""
     with open(CONTROL, encoding="ascii") as device:
-        words = device.read().split()
-    return int(words[2]), int(words[4]), int(words[6])
+        words = device.read().split()[1:]
+    return {name: int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
 
 
 class Giver(Monitor):
@@ -52,7 +49,7 @@ class Giver(Monitor):
         super().__init__(image, [Command("fill-4k", False, 1 + len(offers)), once("nothing")], 1, gic, protected=True)
         self.offers, self.waits = offers, waits
         self.served = self.held = self._touched = 0
-        tell(f"on {os.getpid()}")
+        tell(CONTROL, f"on {os.getpid()}")
 
     def _serve(self, vcpu: Vcpu) -> None:
         access = vcpu.mmio()
@@ -64,16 +61,16 @@ class Giver(Monitor):
         self._touched += 1
         guest = SMALL + self._touched * PAGE
         word, _, rest = (f"frame {self.kept.frame(0):x}" if offer == "own" else offer).partition(" ")
-        tell(f"{word} {guest:x} {rest}")
+        tell(CONTROL, f"{word} {guest:x} {rest}")
         if self.waits:
-            threading.Thread(target=self._take_back, args=(guest, self.served, heard()[0]), daemon=True).start()
+            threading.Thread(target=self._take_back, args=(guest, self.served, heard()["entries"]), daemon=True).start()
 
     def _take_back(self, guest: int, served: int, entered: int) -> None:
         pin(1)
-        while heard()[0] < entered + ENTRIES and self.served == served:
+        while heard()["entries"] < entered + ENTRIES and self.served == served:
             pass
         self.held += self.served == served
-        tell(f"mend {guest:x}")
+        tell(CONTROL, f"mend {guest:x}")
 
 
 class Parked(Exception):
@@ -98,20 +95,27 @@ def frames_of_the_vcpu(image: bytes, gic: int) -> str:
     """Each of them at least once."""
     giver = Giver(image, gic, [f"vcpu {number:x}" for number in range(FRAMES)], waits=True)
     end = ending(giver)
-    return f"{end} frames {heard()[1]} offers {FRAMES} held {giver.held}"
+    return f"{end} frames {heard()['frames']} offers {FRAMES} held {giver.held}"
+
+
+def frames_of_the_vm(image: bytes, gic: int) -> str:
+    """The same."""
+    giver = Giver(image, gic, [f"mmu {number:x}" for number in range(FRAMES)], waits=True)
+    end = ending(giver)
+    return f"{end} frames {heard()['mmu']} of {heard()['vm']} offers {FRAMES} held {giver.held}"
 
 
 def tables(image: bytes, gic: int, kind: str) -> str:
     """The guest has the table's frame, zeroed, and gives it up."""
     end = ending(Giver(image, gic, [kind], waits=False))
-    return f"{end} left {heard()[2]}"
+    return f"{end} left {heard()['left']}"
 
 
 def stopped(image: bytes, gic: int, offer: str) -> str:
     """The end of a guest to which a frame is offered that is somebody's."""
     giver = Giver(image, gic, [offer], waits=False)
     end = ending(giver)
-    return f"{end} stays {stays_stopped(giver):d}"
+    return f"{end} stays {end == 'stopped' and stays_stopped(giver):d}"
 
 
 def own(image: bytes, gic: int) -> str:
@@ -119,7 +123,7 @@ def own(image: bytes, gic: int) -> str:
     giver = Giver(image, gic, ["own"], waits=False)
     giver.commands.insert(0, once("soak", 2))
     end = ending(giver)
-    return f"{end} stays {stays_stopped(giver):d} plaintext {plaintext(giver.kept)}"
+    return f"{end} stays {end == 'stopped' and stays_stopped(giver):d} plaintext {plaintext(giver.kept)}"
 
 
 def other(image: bytes, gic: int) -> str:
@@ -140,6 +144,7 @@ def main(arguments: list[str]) -> int:
     with open(path, "rb") as file:
         image = file.read()
     print(f"hostile table: vcpu {frames_of_the_vcpu(image, gic)}", flush=True)
+    print(f"hostile table: mmu {frames_of_the_vm(image, gic)}", flush=True)
     print(f"hostile table: self {tables(image, gic, 'self')}", flush=True)
     print(f"hostile table: own {own(image, gic)}", flush=True)
     print(f"hostile table: el2 {stopped(image, gic, f'frame {el2}')}", flush=True)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from delphyne.client.hostile_means import protect
 from delphyne.client.hostile_monitor import plaintext
 from delphyne.client.memory import PAGE, Memory
+from delphyne.client.module import tell
 from delphyne.client.soak import MARK
 from delphyne.client.steps import Steps, ending, once, stays_stopped
 
@@ -99,8 +100,7 @@ def by_system_call(memory: Memory, at: int, data: bytes | None) -> bytes:
 
 def by_module(memory: Memory, way: str, at: int) -> None:
     """The host's kernel touches the frame of a page (modules/hostile)."""
-    with open("/dev/hostile", "w", encoding="ascii") as device:
-        device.write(f"{way} {memory.frame(at):x} 1")
+    tell("/dev/hostile", f"{way} {memory.frame(at):x} 1")
 
 
 Touch = Callable[[Memory, int], object]

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Callable
+from types import FrameType
 
 from delphyne.client.bare_guest import Command, Monitor
 
@@ -47,6 +49,23 @@ def ending(monitor: Monitor) -> str:
     return "refused" if monitor.failures == 0 else "wrong"
 
 
+def ending_within(monitor: Monitor, seconds: int) -> str:
+    """The same; `hung` where it does not end in that time."""
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        return ending(monitor)
+    except TimeoutError:
+        return "hung"
+    finally:
+        signal.alarm(0)
+
+
+def late(number: int, frame: FrameType | None) -> None:
+    """Of an alarm: ends what the main thread does by TimeoutError."""
+    raise TimeoutError
+
+
 def stays_stopped(monitor: Monitor) -> bool:
-    """Whether KVM refuses to run the guest each time."""
+    """Whether KVM refuses to run the guest, which was stopped, each time. One that has ended by itself is an ordinary guest without memory."""
     return all(ending(monitor) == "stopped" for _ in range(AGAIN))

@@ -21,28 +21,26 @@
  *   gic PAGE             tell the interrupt controller (a QEMU virt machine's GICv3) that its tables and commands lie there; 0: in memory of ours
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
- * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. CPUs with LPA2 in use
- * (TCR_EL1.DS) have other table entries and are refused.
+ * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. Where the kernel uses
+ * LPA2 (TCR_EL1.DS) entries have no shareability, for which TCR_EL1 stands.
  */
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/uaccess.h>
 #include <asm/barrier.h>
 #include <asm/sysreg.h>
+#include "command_device.h"
 
 #define WINDOW		0x10000000UL
 #define TARGET		(WINDOW + PAGE_SIZE)
 #define BROKEN		(WINDOW + (2UL << 20))	/* what is translated by the attacked page as a table */
 #define LEAF		0x703UL			/* valid, AF, inner shareable, MAIR index 0 (Linux: Normal), EL1 may read, write and execute */
 #define TABLE		0x3UL
+#define SHAREABILITY	0x300UL			/* where TCR_EL1.DS is 1, bits 51:50 of the address */
 #define UXN		(1UL << 54)
 #define RET		0xd65f03c0U
 #define TCR_T0SZ_MASK	0x3fUL
@@ -196,16 +194,15 @@ struct map {
 };
 
 static DEFINE_PER_CPU(struct map, maps);
-static DEFINE_MUTEX(one_at_a_time);
-static char said[1 << 16];
-static size_t said_length;
-
-#define say(format, ...) \
-	(said_length += scnprintf(said + said_length, sizeof(said) - said_length, "hostile: " format "\n", ##__VA_ARGS__))
 
 static u64 *table(struct map *map, int level)
 {
 	return map->tables + level * 512;
+}
+
+static u64 leaf(u64 page)
+{
+	return page | UXN | (read_sysreg(tcr_el1) & TCR_DS_BIT ? LEAF & ~SHAREABILITY : LEAF);
 }
 
 static int make_map(struct map *map)
@@ -221,7 +218,7 @@ static int make_map(struct map *map)
 
 		table(map, level)[index] = virt_to_phys(table(map, level + 1)) | TABLE;
 	}
-	table(map, 3)[0] = virt_to_phys(map->page) | LEAF | UXN;
+	table(map, 3)[0] = leaf(virt_to_phys(map->page));
 	return 0;
 }
 
@@ -238,7 +235,7 @@ static struct outcome attempt(operation *op, u64 address, u64 value, u64 target,
 	daif = read_sysreg(daif);
 	asm volatile("msr daifset, #0xf" ::: "memory");
 	map = this_cpu_ptr(&maps);
-	table(map, 3)[1] = target ? (target & PAGE_MASK) | LEAF | UXN : 0;
+	table(map, 3)[1] = target ? leaf(target & PAGE_MASK) : 0;
 	table(map, 2)[(BROKEN >> 21) & 511] = broken ? (broken & PAGE_MASK) | TABLE : 0;
 	dsb(ish);
 	vbar = read_sysreg(vbar_el1);
@@ -750,36 +747,12 @@ static int command(char *line)
 	return 0;
 }
 
-static ssize_t hostile_write(struct file *file, const char __user *text, size_t size, loff_t *at)
-{
-	char line[160];
-	int failed;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = 0;
-	mutex_lock(&one_at_a_time);
-	failed = command(line);
-	mutex_unlock(&one_at_a_time);
-	return failed ? failed : size;
-}
-
-static ssize_t hostile_read(struct file *file, char __user *text, size_t size, loff_t *at)
-{
-	return simple_read_from_buffer(text, size, at, said, said_length);
-}
-
-static const struct file_operations operations = { .owner = THIS_MODULE, .write = hostile_write, .read = hostile_read };
-static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .name = "hostile", .fops = &operations };
+COMMAND_DEVICE(said_read);
 
 static int __init hostile_init(void)
 {
 	int cpu;
 
-	if (read_sysreg(tcr_el1) & TCR_DS_BIT)
-		return -EOPNOTSUPP;
 	for_each_possible_cpu(cpu)
 		if (make_map(per_cpu_ptr(&maps, cpu)))
 			return -ENOMEM;

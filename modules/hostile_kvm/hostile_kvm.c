@@ -35,16 +35,13 @@
 #include <linux/io.h>
 #include <linux/kthread.h>
 #include <linux/kvm_host.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/smp.h>
-#include <linux/uaccess.h>
 #include <linux/version.h>
 #include <linux/vmalloc.h>
 #include <asm/neon.h>
 #include <asm/sysreg.h>
+#include "command_device.h"
 
 #define KVM_CALLS	0xc6000000UL
 #define CALL(name)	(KVM_CALLS + __KVM_HOST_SMCCC_FUNC_##name)
@@ -91,12 +88,6 @@ static struct vm vms[VMS];
 static u64 el2_base, el2_pages;
 static void __iomem *el2_window, *mmio_window;
 static u64 *split;				/* pages in a row for the kernel that lie in memory the other way round, and nothing behind */
-static DEFINE_MUTEX(one_at_a_time);
-static char said[16384];
-static size_t said_length;
-
-#define say(format, ...) \
-	(said_length += scnprintf(said + said_length, sizeof(said) - said_length, "hostile_kvm: " format "\n", ##__VA_ARGS__))
 
 /* One call: what x0 holds afterwards, and x1 in *result. */
 static u64 call(u64 number, u64 a, u64 b, u64 c, u64 *result)
@@ -1612,29 +1603,7 @@ static int command(char *line)
 	return failed;
 }
 
-static ssize_t hostile_write(struct file *file, const char __user *text, size_t size, loff_t *at)
-{
-	char line[160];
-	int failed;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = 0;
-	mutex_lock(&one_at_a_time);
-	failed = command(line);
-	mutex_unlock(&one_at_a_time);
-	return failed ? failed : size;
-}
-
-static ssize_t hostile_read(struct file *file, char __user *text, size_t size, loff_t *at)
-{
-	return simple_read_from_buffer(text, size, at, said, said_length);
-}
-
-static const struct file_operations operations = { .owner = THIS_MODULE, .write = hostile_write, .read = hostile_read };
-static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .name = "hostile_kvm", .fops = &operations };
+COMMAND_DEVICE(said_read);
 
 static int __init hostile_init(void)
 {

@@ -9,12 +9,13 @@
  *   on PID               the VM whose vCPU this process runs next is the victim
  *   frame GUEST FRAME    the page at GUEST is the frame at the physical address FRAME
  *   vcpu GUEST NUMBER    .. frame NUMBER of those in which vCPU 0's structure lies
+ *   mmu GUEST NUMBER     .. frame NUMBER of those in which that part of the VM's structure lies that the hypervisor uses
  *   root GUEST           .. the first page of the first table
  *   self GUEST           .. the last table itself, which is a new one for that
  *   mend GUEST           nothing is at GUEST
  *
- * Read, it says how often the victim's vCPUs were entered, how many frames its vCPU 0 has (NUMBER counts around these), and how many entries are left
- * in the table that was given last.
+ * Read, it says how often the victim's vCPUs were entered, how many frames its vCPU 0 has (NUMBER counts around these), how many entries are left in
+ * the table that was given last, how many frames there are for `mmu`, and in how many the VM's whole structure lies.
  *
  * Nothing is locked against KVM, which may change the same table: whoever commands this sees to it that no page comes or goes meanwhile. A table that
  * was the guest's and has come back is zero, and KVM makes those anew that it led to: they are lost. Each leaf counts as a user of its table.
@@ -22,13 +23,10 @@
 #include <linux/gfp.h>
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/sched.h>
-#include <linux/uaccess.h>
 #include <asm/kvm_pgtable.h>
+#include "command_device.h"
 
 #define FLUSH		(0xc6000000UL + __KVM_HOST_SMCCC_FUNC___kvm_tlb_flush_vmid)
 #define TABLE		0x3UL
@@ -38,7 +36,6 @@
 static struct kvm *victim;
 static pid_t target;
 static u64 entries, *given;
-static DEFINE_MUTEX(one_at_a_time);
 
 static int before(struct kprobe *probe, struct pt_regs *regs)
 {
@@ -114,17 +111,24 @@ static void mend(u64 *entry)
 	flush();
 }
 
-static u64 frames_of(struct kvm_vcpu *vcpu)
+static u64 frames_of(const void *object, size_t size)
 {
-	return (((u64)vcpu & ~PAGE_MASK) + sizeof(*vcpu) + PAGE_SIZE - 1) / PAGE_SIZE;
+	return (((u64)object & ~PAGE_MASK) + size + PAGE_SIZE - 1) / PAGE_SIZE;
 }
 
-static void give_vcpu(u64 *entry, u64 number)
+static void give_part(u64 *entry, const void *object, size_t size, u64 number)
 {
-	struct kvm_vcpu *vcpu = kvm_get_vcpu(victim, 0);
-	char *start = (char *)((u64)vcpu & PAGE_MASK);
+	give(entry, virt_to_phys((char *)((u64)object & PAGE_MASK) + number % frames_of(object, size) * PAGE_SIZE));
+}
 
-	give(entry, virt_to_phys(start + number % frames_of(vcpu) * PAGE_SIZE));
+static u64 mmu_frames(void)
+{
+	return victim ? frames_of(&victim->arch.mmu, sizeof(victim->arch.mmu)) : 0;
+}
+
+static u64 vm_frames(void)
+{
+	return victim ? frames_of(victim, sizeof(*victim)) : 0;
 }
 
 static int give_self(u64 *entry, u64 *above)
@@ -184,7 +188,9 @@ static int command(char *line)
 	else if (!strcmp(name, "frame"))
 		give(entry, number);
 	else if (!strcmp(name, "vcpu"))
-		give_vcpu(entry, number);
+		give_part(entry, kvm_get_vcpu(victim, 0), sizeof(struct kvm_vcpu), number);
+	else if (!strcmp(name, "mmu"))
+		give_part(entry, &victim->arch.mmu, sizeof(victim->arch.mmu), number);
 	else if (!strcmp(name, "root"))
 		return give_root(entry);
 	else if (!strcmp(name, "self"))
@@ -194,34 +200,15 @@ static int command(char *line)
 	return 0;
 }
 
-static ssize_t hostile_write(struct file *file, const char __user *text, size_t size, loff_t *at)
+static ssize_t counts_read(struct file *file, char __user *text, size_t size, loff_t *at)
 {
-	char line[160];
-	int failed;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = 0;
-	mutex_lock(&one_at_a_time);
-	failed = command(line);
-	mutex_unlock(&one_at_a_time);
-	return failed ? failed : size;
+	said_length = 0;
+	say("entries %llu frames %llu left %llu mmu %llu vm %llu", READ_ONCE(entries),
+	    victim ? frames_of(kvm_get_vcpu(victim, 0), sizeof(struct kvm_vcpu)) : 0, entries_left(), mmu_frames(), vm_frames());
+	return said_read(file, text, size, at);
 }
 
-static ssize_t hostile_read(struct file *file, char __user *text, size_t size, loff_t *at)
-{
-	char said[96];
-	int length;
-
-	length = scnprintf(said, sizeof(said), "hostile_table: entries %llu frames %llu left %llu\n", READ_ONCE(entries),
-			   victim ? frames_of(kvm_get_vcpu(victim, 0)) : 0, entries_left());
-	return simple_read_from_buffer(text, size, at, said, length);
-}
-
-static const struct file_operations operations = { .owner = THIS_MODULE, .write = hostile_write, .read = hostile_read };
-static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .name = "hostile_table", .fops = &operations };
+COMMAND_DEVICE(counts_read);
 
 static int __init hostile_init(void)
 {

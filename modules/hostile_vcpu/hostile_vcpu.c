@@ -20,17 +20,14 @@
  */
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
-#include <linux/miscdevice.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/random.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <linux/version.h>
 #include <asm/neon.h>
 #include <asm/sysreg.h>
+#include "command_device.h"
 
 #define RUN		(0xc6000000UL + __KVM_HOST_SMCCC_FUNC___kvm_vcpu_run)
 #define EXIT_ILLEGAL	3UL
@@ -82,12 +79,6 @@ static struct kvm *victim;
 static pid_t target;
 static unsigned int wanted;
 static u64 seen[KINDS], entries, raised, leaked, wide, addresses, first_at, first_x, first_esr;
-static DEFINE_MUTEX(one_at_a_time);
-static char said[4096];
-static size_t said_length;
-
-#define say(format, ...) \
-	(said_length += scnprintf(said + said_length, sizeof(said) - said_length, "hostile_vcpu: " format "\n", ##__VA_ARGS__))
 
 static int kind_of(u64 esr, int *target)
 {
@@ -396,29 +387,7 @@ static int command(char *line)
 	return -EINVAL;
 }
 
-static ssize_t hostile_write(struct file *file, const char __user *text, size_t size, loff_t *at)
-{
-	char line[160];
-	int failed;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = 0;
-	mutex_lock(&one_at_a_time);
-	failed = command(line);
-	mutex_unlock(&one_at_a_time);
-	return failed ? failed : size;
-}
-
-static ssize_t hostile_read(struct file *file, char __user *text, size_t size, loff_t *at)
-{
-	return simple_read_from_buffer(text, size, at, said, said_length);
-}
-
-static const struct file_operations operations = { .owner = THIS_MODULE, .write = hostile_write, .read = hostile_read };
-static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .name = "hostile_vcpu", .fops = &operations };
+COMMAND_DEVICE(said_read);
 
 static int __init hostile_init(void)
 {

@@ -20,6 +20,12 @@ ROOT_OF_HOST = "tests/attack/test_hostile_pages.py"
 FRAMES = "tests/guest/test_hostile_frames.py"
 PAGES = "tests/guest/test_private_pages.py"
 """Of what QEMU hides: its TLBs forget a VM whenever another one's tables become current."""
+FORGERIES = f"{ROOT_OF_HOST}::test_what_comes_back_altered_exchanged_old_or_from_another_guest_stops_the_guest[6.1]"
+CLEAN = f"{ROOT_OF_HOST}::test_a_clean_page_comes_back_as_one_that_may_only_be_read[6.1]"
+COUNTERS = f"{ROOT_OF_HOST}::test_no_counter_goes_back[6.1]"
+ODD = "tests/attack/test_guest_call_attacks.py::test_odd_instructions_and_tables_come_to_an_end[6.1-cortex-a57]"
+MANIFESTS = "tests/attack/test_hostile_monitor.py::test_no_manifest_but_a_sound_one_protects"
+EMULATED = "tests/attack/test_vcpu_attacks.py::test_a_register_that_the_host_emulates_is_the_only_one_it_sees"
 FAILED = 1
 """pytest's exit code where tests ran and some failed."""
 
@@ -117,6 +123,62 @@ FAULTS = (
         "frames come back as they are", "guest/private.py",
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    zero_page(pa)\n    steps.give_back(index, ipa, pa)\n",
         "    clean_range(Va(pa.raw), PAGE_SIZE)\n    steps.give_back(index, ipa, pa)\n", ROOT_OF_HOST,
+    ),
+    Fault(
+        "a page's digest is not looked at", "sealing/page.py", "engine.same(digest[:], job.record.digest[:])", "engine.same(digest[:], digest[:])",
+        FORGERIES,
+    ),
+    Fault(
+        "a clean page comes back as any other", "guest/moving.py",
+        """    mark = steps.CLEAN_MARK if terms.clean else steps.PRIVATE_MARK
+    steps.settle(index, ipa, pa, found, Rights(terms.read, terms.write, terms.execute), mark)
+""",
+        "    steps.settle(index, ipa, pa, found, Rights(True, True, terms.execute), steps.PRIVATE_MARK)\n", CLEAN,
+    ),
+    Fault(
+        "a guest's counter is the host's", "guest/time.py", "    if wrap_sub(now, changed) >= guards.SEEN[index].load(Order.ACQUIRE):\n",
+        "    if now >= changed:\n", COUNTERS,
+    ),
+    Fault(
+        "what a guest has not got does nothing", "kvm/protected_exits.py",
+        "    inject.undefined_to_guest()\n    return GUEST_GOES_ON\n\n\ndef _serve_register",
+        "    exits.skip(syndrome)\n    return GUEST_GOES_ON\n\n\ndef _serve_register", ODD,
+    ),
+    Fault(
+        "an exception of AArch32 is taken as one of AArch64", "arch/aarch64.py", "        return u64(0x600)\n", "        return u64(0x400)\n", ODD,
+    ),
+    Fault(
+        "a signature that nobody checks is let pass", "guest/manifest.py", "_is_zero(manifest, used_segments, BYTES)",
+        "_is_zero(manifest, used_segments, u64(3072))", MANIFESTS,
+    ),
+    Fault(
+        "an access to a device needs no syndrome", "kvm/protected_faults.py", "    if instruction or iss.s1ptw or iss.cm or not iss.isv:\n",
+        "    if instruction or iss.cm:\n", ODD,
+    ),
+    Fault(
+        "a page is encrypted while its guest can still write to it", "guest/moving.py",
+        """    _leave(index, ipa, pa, found, Absent(fate=Fate.EXPORTED, content=number))
+    area = CPUS.mine().simd
+    job = sealed.Job()
+    sealed.begin_export(job, area, guard.identity, ipa, terms.replace(version=guards.next_version(index)))
+    with owned(pa, PAGE_SIZE) as window:
+        done = sealed.step(job, area, guard.key, window, PAGE_SIZE)
+        assert not isinstance(done, Err) and done, "an export in one piece"
+""",
+        """    area = CPUS.mine().simd
+    job = sealed.Job()
+    sealed.begin_export(job, area, guard.identity, ipa, terms.replace(version=guards.next_version(index)))
+    with owned(pa, PAGE_SIZE) as window:
+        done = sealed.step(job, area, guard.key, window, PAGE_SIZE)
+        assert not isinstance(done, Err) and done, "an export in one piece"
+    _leave(index, ipa, pa, found, Absent(fate=Fate.EXPORTED, content=number))
+""",
+        FRAMES,
+    ),
+    Fault(
+        "the host sees a register that it is to fill", "kvm/protected_exits.py",
+        "    if not iss.read:\n        stage.show_general(seat, places, u64(iss.rt))\n",
+        "    stage.show_general(seat, places, u64(iss.rt))\n", EMULATED,
     ),
 )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hostile root against the pages of protected guests: what it touches, alters, exchanges, brings back, writes while EL2 takes it, and takes again
 and again (delphyne/client/hostile_touch.py, hostile_pages.py, hostile_means.py; modules/hostile for what the kernel does). Catalogue lines H9, H14,
-H18 to H21, H27, G0 and G5.
+H18 to H21, H23, H27, G0 and G5.
 
 One boot of a host for all tests of a kernel. Each of its guests finds what it had, or is stopped and stays so; that is seen in the guest, in what its
 VMM is told, and in what EL2 logs.
@@ -127,6 +127,11 @@ def test_no_counter_goes_back(console: str) -> None:
 def test_a_page_that_was_given_up_may_be_lost_and_no_other(console: str) -> None:
     """G0: a balloon, and free page reporting, with RELINQUISH and without."""
     assert said(console, "means: balloon") == "passed zero 4 lost stopped stays 1"
+
+
+def test_no_page_of_a_guests_is_merged(console: str) -> None:
+    """H23: the kernel merges pages of one content while they are the VMM's; of those that the guest has since taken, none, though all hold that."""
+    assert said(console, "means: merge") == "passed merged 768 512 512"
 
 
 def test_exclusives_on_a_page_that_comes_and_goes(console: str) -> None:

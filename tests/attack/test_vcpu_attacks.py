@@ -16,10 +16,14 @@ from contextlib import contextmanager
 
 import pytest
 from guest_session import HostSession, RunningGuest, machine, session
+from hostile_kvm import TROUBLE
 
-from delphyne.board import kmodule
+from delphyne.board import bare_guest, host_python, kmodule, qemu
+from delphyne.board import host as host_room
+from delphyne.board.guest import build as guest_build
 from delphyne.board.host import Host
 from delphyne.board.vmm import Guest
+from delphyne.client.bare_guest import READY
 from delphyne.compiler.back.image import Built
 
 pytestmark = pytest.mark.system
@@ -31,6 +35,22 @@ STOPPED = {"internal-error", "paused", "io-error", "guest-panicked"}
 COPIES = 4
 """How many copies of a vCPU the module tries."""
 RUNS = 50
+TIMERS, NARROW = 64, 2
+"""How often the bare guest uses each register of the physical timer, and runs its programs for AArch32."""
+BARE = f"""
+insmod /hostile_vcpu.ko
+mkfifo /tmp/line
+RUN < /tmp/line > /tmp/said 2>&1 &
+pid=$!
+exec 3> /tmp/line
+while ! grep -q '{READY}' /tmp/said && kill -0 $pid; do usleep 100000; done
+echo "on $pid {ALL}" > /dev/hostile_vcpu
+echo >&3
+wait $pid
+echo off > /dev/hostile_vcpu
+cat /dev/hostile_vcpu /tmp/said
+dmesg
+"""
 
 
 @contextmanager
@@ -90,6 +110,28 @@ def test_what_the_host_changes_at_every_entry_is_not_taken(built: Built) -> None
         assert seen["raised"] > 100, said
         assert guest.shell.trouble() == []
         assert is_well(host)
+
+
+def test_a_register_that_the_host_emulates_is_the_only_one_it_sees(built: Built, guest: guest_build.Guest) -> None:
+    """H24: reads and writes of the physical timer's registers, which a stock guest never makes, and (G2) exits of AArch32 at EL0. The guest compares
+    what it reads."""
+    commands = (f"physicalx{TIMERS}", f"narrowx{NARROW}", "take-4kx4")
+    run = host_python.command("bare_guest", "--wait", "--protected", f"/{bare_guest.IMAGE}", "2", "3", *commands)
+    files = (("hostile_vcpu.ko", kmodule.build("hostile_vcpu", "6.1").read_bytes()),)
+    started = Host(kernel="6.1", machine=qemu.Machine(cpu="cortex-a57", cpus=2, memory=1024), files=files)
+    done = host_room.run(bare_guest.prepared(started, guest, BARE.replace("RUN", run), protected=True), built.image, timeout=120.0)
+    assert done.ending is qemu.Ending.OFF, f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+    assert bare_guest.has_passed(done.console, len(commands)), done.console[-20000:]
+    seen = numbers(done.console, "seen")
+    assert (seen["leaked"], seen["wide"], seen["addresses"]) == (0, 0, 0), done.console[-20000:]
+    exits = numbers(done.console, "exits")
+    assert exits["get"] >= 4 * TIMERS, done.console[-20000:]
+    assert exits["set"] >= 5 * TIMERS, done.console[-20000:]
+    assert exits["load"] >= NARROW, done.console[-20000:]
+    assert exits["store"] >= NARROW, done.console[-20000:]
+    assert exits["other"] == 0, done.console[-20000:]
+    for word in TROUBLE:
+        assert word not in done.console, f"{word}\n{done.console[-20000:]}"
 
 
 def test_a_vcpu_that_nobody_turned_on_does_not_run(built: Built) -> None:

@@ -59,3 +59,21 @@ def test_headers_outlive_a_link_to_the_cache(tmp_path: Path, monkeypatch: pytest
     made = cache / "headers" / version / "usr" / "src"
     assert build.name == f"linux-headers-{version}"
     assert (made / build.name / "Makefile").read_text() == f"include {made.resolve()}/linux-headers-6.1.0-56-common/Makefile\n"
+
+
+def test_a_shared_header_is_part_of_each_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies beside the source, and another header makes another module."""
+    source, shared = tmp_path / "modules" / "one" / "one.c", tmp_path / "modules" / "shared.h"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"")
+    monkeypatch.setattr(kmodule, "MODULES", shared.parent)
+    monkeypatch.setattr(kmodule, "TOOLS", {})
+    monkeypatch.setattr(kmodule, "kernel_version", lambda _: "6.1")
+    monkeypatch.setattr(kmodule, "headers", lambda _: tmp_path)
+    monkeypatch.setattr(kmodule, "_output", lambda *_: "gcc")
+    monkeypatch.setattr(kmodule, "_make", lambda _, work, name: (work / f"{name}.ko").write_bytes((work / "shared.h").read_bytes()))
+    built = []
+    for content in (b"first", b"second"):
+        shared.write_bytes(content)
+        built.append(kmodule.build("one", "6.1", folder=tmp_path / "built"))
+    assert [module.read_bytes() for module in built] == [b"first", b"second"]

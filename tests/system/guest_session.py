@@ -238,6 +238,11 @@ def look_for(host: HostSession, text: str, number: int = 0) -> tuple[int, int]:
 def goes_off(host: HostSession, guest: RunningGuest) -> None:
     """The guest turns itself off; its QEMU, which was told so, stays, and with it the memory that was the guest's."""
     guest.shell.start("poweroff -f")
+    has_gone_off(host, guest)
+
+
+def has_gone_off(host: HostSession, guest: RunningGuest) -> None:
+    """Until that has happened, within a minute."""
     for _ in range(600):
         status = guest.qmp("query-status")
         assert isinstance(status, dict)

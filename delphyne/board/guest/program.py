@@ -10,13 +10,21 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.board.guest import calls, device, gic, odd, start, walks
+from delphyne.board.guest import calls, device, gic, narrow, odd, start, walks
 from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_mul, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
 CNTV_TVAL_EL0: Final = SysReg(u64, "CNTV_TVAL_EL0", 3, 3, 14, 3, 0)
 CNTVCT_EL0: Final = SysReg(u64, "CNTVCT_EL0", 3, 3, 14, 0, 2)
 CNTPCT_EL0: Final = SysReg(u64, "CNTPCT_EL0", 3, 3, 14, 0, 1)
+CNTP_CTL_EL0: Final = SysReg(u64, "CNTP_CTL_EL0", 3, 3, 14, 2, 1)
+CNTP_CVAL_EL0: Final = SysReg(u64, "CNTP_CVAL_EL0", 3, 3, 14, 2, 2)
+CNTP_TVAL_EL0: Final = SysReg(u64, "CNTP_TVAL_EL0", 3, 3, 14, 2, 0)
+TIMER_ENABLED: Final = u64(3)
+"""Of CNTP_CTL_EL0, with its interrupt masked."""
+FAR_AHEAD: Final = u64(1 << 62)
+TIMER_WIDTH: Final = u64(0x7FFF_FFFF)
+"""The largest value of CNTP_TVAL_EL0."""
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
 ID_AA64ISAR0_EL1: Final = SysReg(u64, "ID_AA64ISAR0_EL1", 3, 0, 0, 6, 0)
 TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
@@ -29,6 +37,7 @@ PAGE: Final = u64(4096)
 BLOCK: Final = u64(2 << 20)
 UNMAP_PAGES: Final = u64(8)
 PATTERN: Final = u64(0x5EED_0000_0000_0001)
+EQUAL_PAGES: Final = u64(256)
 SOAK_PAGES: Final = u64(512)
 SOAK_MARK: Final = u64(0x5EED_50A4_C0DE)
 """The upper 48 bits of every word that the storm's pages hold, by which the monitor would know them."""
@@ -90,7 +99,13 @@ class Kind(Enum8):
     """The guest's own tables in odd places (`walks`)."""
     EXCLUSIVE = 21
     """A count in a page that the monitor takes meanwhile."""
-    ORDER = 22
+    PHYSICAL = 22
+    """The physical timer, each of whose registers the host emulates, read and written."""
+    NARROW = 23
+    """AArch32 at EL0 (`narrow`)."""
+    EQUAL = 24
+    """No exit but those of the host's making: pages with one content."""
+    ORDER = 25
     """A device's register in big-endian order."""
 
 
@@ -291,6 +306,12 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _exclusive()
         case Kind.ORDER:
             return _order(seed)
+        case Kind.PHYSICAL:
+            return _physical(seed)
+        case Kind.NARROW:
+            return _narrow()
+        case Kind.EQUAL:
+            return _equal()
         case Kind.DEBUG:
             return _debug(simd, seed)
         case Kind.NONE | Kind.CALLS:
@@ -555,6 +576,40 @@ def _order(seed: u64) -> Wrong:
         return Wrong.ANSWER
     device.write(device.ECHO, seed)
     return Wrong.NOTHING if start.load_big_endian(at) == ~start.turned_round(seed) else Wrong.ANSWER
+
+
+def _narrow() -> Wrong:
+    """The same of `narrow`."""
+    wrong = narrow.first_wrong()
+    if wrong != 0:
+        _die(wrong, narrow.CAME.load(Order.ACQUIRE), u64(0))
+    return Wrong.NOTHING
+
+
+def _equal() -> Wrong:
+    """EQUAL_PAGES pages hold PATTERN in every word once the first of them does, which the very first repetition sees to."""
+    is_new = mmio_read64(KEPT) != PATTERN
+    for offset in u64.range(0, PAGE * EQUAL_PAGES, 8):
+        if is_new:
+            mmio_write64(KEPT + offset, PATTERN)
+        elif mmio_read64(KEPT + offset) != PATTERN:
+            return Wrong.MEMORY
+    return Wrong.NOTHING
+
+
+def _physical(seed: u64) -> Wrong:
+    """What the host emulates is what was written, as long as it plays by the rules."""
+    CNTP_CTL_EL0.write(u64(0))
+    CNTP_CVAL_EL0.write(FAR_AHEAD | seed)
+    if CNTP_CVAL_EL0.read() != FAR_AHEAD | seed or CNTP_CTL_EL0.read() != 0:
+        return Wrong.ANSWER
+    CNTP_CTL_EL0.write(TIMER_ENABLED)
+    if CNTP_CTL_EL0.read() != TIMER_ENABLED:
+        return Wrong.ANSWER
+    CNTP_TVAL_EL0.write(TIMER_WIDTH)
+    left = CNTP_TVAL_EL0.read()
+    CNTP_CTL_EL0.write(u64(0))
+    return Wrong.NOTHING if left - 1 < TIMER_WIDTH else Wrong.ANSWER
 
 
 def _exclusive() -> Wrong:

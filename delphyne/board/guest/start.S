@@ -164,6 +164,31 @@ guest_word:                                     // its place, and the way back
         nop
         ret
 
+        .globl  try_narrow                      // x0 where A32 instructions lie, x1 what r0 holds, x2 what r1 holds -> x0: how it came back
+try_narrow:
+        dc      cvau, x0
+        dsb     ish
+        ic      ivau, x0
+        dsb     ish
+        isb
+        mrs     x9, daif
+        stp     x9, x30, [sp, #-16]!
+        msr     daifset, #15
+        adr     x9, 1f
+        adrp    x10, guest_resume
+        str     x9, [x10, :lo12:guest_resume]
+        mov     x9, #0x1d0                      // AArch32, user mode, interrupts masked: those of EL1 alone
+        msr     spsr_el1, x9
+        msr     elr_el1, x0
+        mov     x0, x1
+        mov     x1, x2
+        eret
+1:      adrp    x10, guest_resume
+        str     xzr, [x10, :lo12:guest_resume]
+        ldp     x9, x30, [sp], #16
+        msr     daif, x9
+        ret
+
         .globl  use_table, usual_table          // x0: the table of level 1 that translates from now on, which has to map what runs
 usual_table:
         adrp    x0, guest_table
@@ -308,6 +333,12 @@ guest_faulted:
         mrs     x2, far_el1
         b       guest_exception
 
+guest_left_narrow:                              // an exception of AArch32 at EL0 ends try_narrow: back to it at EL1, and not by ERET
+        adrp    x10, guest_resume
+        ldr     x9, [x10, :lo12:guest_resume]
+        mrs     x0, esr_el1
+        br      x9
+
         .balign 2048
 guest_vectors:
         .rept   5
@@ -316,7 +347,13 @@ guest_vectors:
         .endr
         b       guest_interrupted               // IRQ at EL1 on its own stack
         .balign 128
-        .rept   10
+        .rept   6
+        b       guest_faulted
+        .balign 128
+        .endr
+        b       guest_left_narrow               // synchronous, EL0 in AArch32
+        .balign 128
+        .rept   3
         b       guest_faulted
         .balign 128
         .endr

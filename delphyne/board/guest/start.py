@@ -54,6 +54,13 @@ def try_word(word: u64, x: u64) -> u64:
 
 
 @assembly
+def try_narrow(address: u64, r0: u64, r1: u64) -> u64:
+    """Executes A32 instructions, in 64 bytes from a multiple of 64 on, at EL0 with interrupts masked at EL1; they may touch R0 to R14. The syndrome
+    of the exception by which they come back."""
+    raise RuntimeError("no instructions in CPython")
+
+
+@assembly
 def usual_table() -> u64:
     """The table of level 1 with which the guest began."""
     raise RuntimeError("there is no image in CPython")
