@@ -82,6 +82,7 @@ def begin_export(given: Given) -> None:
     result = page.run(private.export, page.index, page.ipa)
     given.require(result is Err.BUSY, "pieces are left")
     given.require(len(helped) == (is_turn and is_full), "another move is helped on, once, where all are in use")
+    given.require(all(int(place) == 0 for place in helped), "the same one each time, so that it ends")
     if not pool.begun():
         given.outcome("no place" if is_turn else "not its turn")
         given.require(is_full or not is_turn, "only where all moves are in use, or out of turn")
