@@ -538,6 +538,7 @@ def bench_stays(
         bool, typer.Option("--general-registers", help="EL2 does without the crypto extensions, as on a processor that has none.")
     ] = False,
     inside: Annotated[bool, typer.Option("--inside", help="EL2 measures itself, nearly at full speed, and says how the longest began.")] = False,
+    guests: Annotated[int, typer.Option(help="How many bare guests at once, with two CPUs for each.", min=1, max=4)] = 1,
     json: Json = False,
 ) -> None:
     """Say how many instructions a CPU stays at EL2, interrupts masked, at most, and in which functions."""
@@ -545,9 +546,14 @@ def bench_stays(
 
     if script is not None and not script.is_file():
         raise UserError(f"{script}: no such file")
-    short = (stays_inside if inside else stays).run(
-        kernel, cpu, script=script, times=times, is_protected=protected, general_registers=general_registers, json=json
-    )  # fmt: skip
+    if inside and guests != 1:
+        raise UserError("--inside measures one CPU: --guests is not for it")
+    if inside:
+        short = stays_inside.run(kernel, cpu, script=script, times=times, is_protected=protected, general_registers=general_registers, json=json)
+    else:
+        short = stays.run(
+            kernel, cpu, script=script, times=times, is_protected=protected, general_registers=general_registers, guests=guests, json=json
+        )  # fmt: skip
     raise typer.Exit(0 if short else 1)
 
 

@@ -165,30 +165,35 @@ def logged(of: host.Host, built: Built, begin: Callable[[], None] = lambda: None
 
 
 def storm(
-    kernel: str, cpu: str, times: int, folder: Path, *, is_protected: bool = False, general_registers: bool = False, cpus: int = 2
+    kernel: str, cpu: str, times: int, folder: Path, *, is_protected: bool = False, general_registers: bool = False, cpus: int = 2, guests: int = 1
 ) -> host.Host:  # fmt: skip
     """The host whose script lets the bare guest, ordinary or protected, cause every kind of exit `times` times; `general_registers`: EL2 does without
-    the crypto extensions. The guest has two vCPUs however many CPUs there are."""
+    the crypto extensions. The guest has two vCPUs however many CPUs there are; of `guests` that run at once each does the same."""
     guest = guest_build.build(folder)
     of = kvm.measured_host(kernel, cpu, plain=False, cpus=cpus)
     if general_registers:
         of = replace(of, machine=replace(of.machine, arguments=host.GENERAL_REGISTERS))
     kinds = list(protected.KINDS if is_protected else kvm.KINDS)
     text = bare_guest.script(VCPUS, of.machine.gic, bare_guest.words(kinds, times), protected=is_protected)
+    if guests > 1:
+        text = "".join(f"(\n{text}) &\n" for _ in range(guests)) + "wait\n"
     return bare_guest.prepared(of, guest, text, protected=is_protected)
 
 
 def run(
     kernel: str = "6.1", cpu: str = "cortex-a57", *, script: Path | None = None, times: int = 64,
-    is_protected: bool = False, general_registers: bool = False, json: bool = False,
+    is_protected: bool = False, general_registers: bool = False, guests: int = 1, json: bool = False,
 ) -> bool:  # fmt: skip
-    """Measure and print; whether the longest stay is within the limit. `script` is run by the host in place of the bare guest."""
+    """Measure and print; whether the longest stay is within the limit. `script` is run by the host in place of the bare guest, of which
+    `guests` run at once, with two CPUs for each."""
     console = Console(stderr=True, quiet=json)
     limit = SLOW_LIMIT if general_registers else LIMIT
     with tempfile.TemporaryDirectory(prefix="delphyne-bench-") as name:
         folder = Path(name)
         built = host.build(folder / "image", quiet=True)
-        of = storm(kernel, cpu, times, folder, is_protected=is_protected, general_registers=general_registers)
+        of = storm(
+            kernel, cpu, times, folder, is_protected=is_protected, general_registers=general_registers, cpus=VCPUS * guests, guests=guests
+        )
         if script is not None:
             of = replace(of, script=script.read_text())
         with console.status(f"{kernel} above Delphyne on {cpu}, with EL2's log"):

@@ -28,13 +28,16 @@ def forget_held_locks() -> None:
     for locks in _held.values():
         for lock in locks:
             lock._holder = None
+            lock._served = lock._taken
     _held.clear()
 
 
 class Lock:
-    """A ticket lock. `rank` orders it among all locks: a CPU takes a lock only while it holds none of the same or a higher rank."""
+    """A ticket lock. `rank` orders it among all locks: a CPU takes a lock only while it holds none of the same or a higher rank.
 
-    __slots__ = ("_holder", "name", "rank")
+    Here tickets are only counted: of those who wait any may be next, so that what is tried does not lean on their order."""
+
+    __slots__ = ("_holder", "_served", "_taken", "name", "rank")
 
     def __init__(self, name: str, rank: int) -> None:
         if type(name) is not str or type(rank) is not int:
@@ -42,11 +45,18 @@ class Lock:
         self.name = name
         self.rank = rank
         self._holder: int | None = None
+        self._served = 0
+        self._taken = 0
 
     @property
     def held(self) -> bool:
         """Whether any CPU holds it; for tests and for the machine's own checks."""
         return self._holder is not None
+
+    @property
+    def tickets(self) -> tuple[int, int]:
+        """How many tickets were served, and how many taken, each by its lowest 32 bits: the holder's ticket and the next one."""
+        return self._served & 0xFFFF_FFFF, self._taken & 0xFFFF_FFFF
 
     def held_by(self, cpu: int) -> bool:
         """Whether that CPU holds it."""
@@ -61,7 +71,9 @@ class Lock:
             if other.rank >= self.rank:
                 raise LockError(f"{self.name} (rank {self.rank}) is taken while {other.name} (rank {other.rank}) is held")
         current.point(f"lock {self.name}")
+        self._taken += 1
         if not current.wait_until(lambda: self._holder is None, f"lock {self.name}"):
+            self._taken -= 1
             raise LockError(f"{self.name} is held by CPU {self._holder} for ever")
         self._holder = cpu
         mine.append(self)
@@ -71,6 +83,7 @@ class Lock:
         if self._holder != cpu:
             raise LockError(f"{self.name} is left by CPU {cpu}, which does not hold it")
         self._holder = None
+        self._served += 1
         _held[cpu].remove(self)
         current.point(f"unlock {self.name}")
 

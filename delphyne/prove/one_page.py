@@ -23,7 +23,7 @@ from delphyne.el2.arch import caches
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Descriptor
-from delphyne.el2.guest import guards, steps, vms, whole
+from delphyne.el2.guest import guards, steps, turns, vms, whole
 from delphyne.el2.memory import flush, frames, host_map, pages, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -110,6 +110,8 @@ class Page:
         self.place = z3.ZeroExt(60, given.word("move", 4))
         self.quick = True
         """Whether the processor has the crypto extensions."""
+        self.is_turn = True
+        """Where it has not: whether this CPU may do a piece."""
         self.table, self.table_above, self.slot = given.u64("table"), given.u64("table above"), given.u64("slot")
         given.assume(z3.ULT(term(self.slot), 512))
         self.word = self.word_of(self.kind)
@@ -185,7 +187,8 @@ class Page:
             (host_map.remove, self._remove), (host_map.restore, self._restore),
             (records.promise, self._promise), (records.release, self._release), (records.take, self._take), (records.put, self._put),
             (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.clear_page, self._clear),
-            (engine.is_quick, lambda: self.quick), (caches.forget_instructions, self._forget),
+            (engine.is_quick, lambda: self.quick), (turns.is_mine, lambda: self.is_turn), (turns.over, self._over),
+            (caches.forget_instructions, self._forget),
             (frames.take, self._moving("take", None, BUSY)), (frames.settle, self._moving("settle", BUSY, PRIVATE)),
             (frames.give, self._moving("give", PRIVATE, BUSY)), (frames.release, self._moving("release", BUSY, None)),
             (frames.share, self._moving("share", PRIVATE, SHARED)), (frames.unshare, self._moving("unshare", SHARED, PRIVATE)),
@@ -379,6 +382,12 @@ class Page:
         self.written.append("zero")
         self.dirty_of_host = self.dirty_of_guest = self.dirty_of_own = self.forgotten = False
 
+    def _over(self) -> None:
+        """As theorem turns.over: no other piece is begun under these locks."""
+        self.given.require(self.is_turn and not self.quick, "a piece was done, in its turn")
+        self.is_turn = False
+        self.written.append("over")
+
     def _forget(self) -> None:
         called("forget instructions")
         self.forgotten = self._is_clean() and not self.dirty_of_host
@@ -450,7 +459,7 @@ class Page:
         word, entry, host, *_ = self.was
         self.requires_word(word, entry, host)
         self.given.require(term(self.guard.version) == self.was[6], "no version is used")
-        self.given.require(not [what for what in self.written if what != "digest"], "what is in the frame is as it was")
+        self.given.require(not [what for what in self.written if what not in ("digest", "over")], "what is in the frame is as it was")
 
     def run(self, operation: Any, *arguments: Any) -> Any:
         """`operation(*arguments)` under all three locks."""

@@ -16,7 +16,7 @@ from unittest import mock
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Stage2Leaf
-from delphyne.el2.guest import guards, lent, moving, private, steps, touch, vcpus, vms, whole
+from delphyne.el2.guest import guards, lent, moving, private, steps, touch, turns, vcpus, vms, whole
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.memory import blocks, frames, graveyard, host_map, invariants, pages, shadow, stage2, tables
 from delphyne.el2.memory.frames import FrameEntry, State
@@ -53,6 +53,8 @@ class World:
 
     def __init__(self, machine: Machine, count: int, quick: bool) -> None:
         self.machine = machine
+        self.refusals = 0
+        """How often `do` found that an operation asked whether a piece was its CPU's turn, and was refused at first."""
         self._quick = quick
         for name, unit, units in ((PoolName.STARTS, 16, 1), (PoolName.GUEST_STARTS, 2, 3), (PoolName.HOST, 1, 24), (PoolName.GUESTS, 1, 24)):
             assert pages.assign(name, u64(unit), u64(units)) is None
@@ -120,9 +122,22 @@ class World:
     # --- operations ------------------------------------------------------------------------------------------------------------------------
 
     def do(self, operation: object, *arguments: object) -> object:
-        """An operation of `private` with its locks."""
+        """An operation of `private` with its locks; where pieces are done, out of its CPU's turn first, which does none of them."""
+        if not engine.is_quick():
+            before = self.progress()
+            with mock.patch.object(turns, "is_mine", return_value=False) as asked, frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+                done = operation(*arguments)  # type: ignore[operator]
+            if not asked.called:
+                return done
+            assert done is not None, "it says that it is to be asked again"
+            assert self.progress() == before, "a piece out of turn"
+            self.refusals += 1
         with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
             return operation(*arguments)  # type: ignore[operator]
+
+    def progress(self) -> list[tuple[object, ...]]:
+        """How far each move is."""
+        return [(bool(m.used), bool(m.importing), int(m.record), m.job.phase, int(m.job.position)) for m in self.moves()]
 
     def guard(self, number: int) -> int:
         """The guard of a VM that is protected, or becoming so."""
@@ -345,7 +360,7 @@ def quick_begin(job: sealed.Job, area: object, identity: u64, ipa: Ipa, phase: s
 def forget_statics() -> None:
     """What a reset of the machine does."""
     forget_held_locks()
-    for static in (pages.POOLS, pages.REGION, frames.LAYOUT, HOST_SPACE, records.LEDGER):
+    for static in (pages.POOLS, pages.REGION, frames.LAYOUT, HOST_SPACE, records.LEDGER, turns.TURNS):
         wipe(static)
     vms.VMS.ordinary = u64(0)
     moved = moving.MOVES.slots

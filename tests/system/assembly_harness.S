@@ -97,6 +97,17 @@ el2_main:
         cmp     x0, x1
         verdict 'L
 
+        // its tickets, while it is held and another is out: owner 2, next 4
+        mov     x0, x20
+        bl      lock_acquire
+        mov     w1, #4
+        str     w1, [x20]
+        bl      frames_tickets
+        mov     x1, #4
+        movk    x1, #2, lsl #32
+        cmp     x0, x1
+        verdict 'T
+
         // lines of a range: whatever its length, the last one is the one that holds its last byte
         mov     x20, #0                         // bytes
         mov     x21, #0                         // how often it was wrong
@@ -263,6 +274,8 @@ differences:
 
         .bss
         .balign 64
+        .globl  delphyne.el2.memory.frames.LOCK
+delphyne.el2.memory.frames.LOCK:
 lock:   .skip   64
 area:   .skip   SIMD_AREA_SIZEOF
         .balign 64

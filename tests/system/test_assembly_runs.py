@@ -34,10 +34,11 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("cpu", "letters"),
-    [("cortex-a57", "NLCQW"), ("a64fx", "NLCQVW"), ("max,sme=off", "NLCQVW"), ("max", "NLCQVSW"), ("max,sve-max-vq=1", "NLCQVSW")],
+    [("cortex-a57", "NLTCQW"), ("a64fx", "NLTCQVW"), ("max,sme=off", "NLTCQVW"), ("max", "NLTCQVSW"), ("max,sve-max-vq=1", "NLTCQVSW")],
 )
 def test_functions_of_the_assembly_file(harness: Path, cpu: str, letters: str) -> None:
-    """N: index masks. L: locks. C: lines of a range. Q, V, S: SIMD registers, scalable vectors and those of streaming mode are kept over a scope.
+    """N: index masks. L: locks. T: its tickets. C: lines of a range. Q, V, S: SIMD registers, scalable vectors and those of streaming mode are kept
+    over a scope.
 
     W: nobody waits for a lock while EL2 stops."""
     done = qemu.run(harness, qemu.Machine(cpu=cpu, cpus=1, memory=128), timeout=60)

@@ -41,6 +41,22 @@ def test_every_kind_of_exit_of_a_protected_guest(image: Path, guest: guest_build
     assert "WARNING: CPU" not in done.console, done.console[-20000:]
 
 
+def test_protected_guests_that_wait_for_each_others_pieces(image: Path, guest: guest_build.Guest) -> None:
+    """Two at once on four CPUs that do without the crypto extensions: each finds what it wrote, and each call comes to its end."""
+    kinds = [kind for kind in KINDS if kind not in bare_guest.NOT_PROTECTED]
+    machine = qemu.Machine(cpu="cortex-a57", cpus=4, memory=1024, arguments=host.GENERAL_REGISTERS)
+    commands = bare_guest.words(kinds, 2)
+    run = bare_guest.script(2, machine.gic, commands, protected=True)
+    text = f"(\n{run}) > /one 2>&1 &\n(\n{run}) > /other 2>&1 &\nwait\ncat /one /other\n"
+    ready = bare_guest.prepared(host.Host(machine=machine), guest, text, protected=True)
+    done = host.run(ready, image, timeout=480.0)
+    said = f"{done.ending.value}\n{done.console[-20000:]}\n{done.complaint}"
+    assert done.console.count(f"bare guest: 0{bare_guest.END}") == 2, said
+    assert done.console.count("\nPASS ") == 2 * len(commands), said
+    assert done.ending is qemu.Ending.OFF, said
+    assert "WARNING: CPU" not in done.console, said
+
+
 @WAYS
 def test_the_log_of_instructions_agrees_with_the_counter(image: Path, guest: guest_build.Guest, plain: bool) -> None:
     """On one CPU that is never idle the virtual counter advances by one for sixteen instructions of any level; each reading loses less than one."""

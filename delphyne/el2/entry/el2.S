@@ -1378,6 +1378,14 @@ function lock_release
         ret
 endfunction lock_release
 
+// frames_tickets() -> x0: of frames.LOCK, which the caller holds, `owner` in bits 63:32 and `next` in 31:0. Others take tickets meanwhile: a hint.
+function frames_tickets
+        address x1, delphyne.el2.memory.frames.LOCK
+        ldp     w0, w1, [x1]
+        orr     x0, x0, x1, lsl #32
+        ret
+endfunction frames_tickets
+
 // nospec(x0 = index, x1 = limit): the index, or 0 where it is not below the limit, also while the comparison is only predicted.
 function nospec
         cmp     x0, x1

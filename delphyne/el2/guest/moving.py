@@ -3,7 +3,8 @@
 
 Where the processor has the crypto extensions this is one stay at EL2. Without them it is done in pieces of PIECE bytes, and the page is MOVING from
 the first to the last: its frame is BUSY, neither guest nor host reaches it, and whoever wants either does the next piece (`go_on`), so that a move
-ends whoever has lost interest in it. Pieces are done under the locks, since one is short: it holds them for some 57,000 instructions.
+ends whoever has lost interest in it. Pieces are done under the locks, since one is short: it holds them for some 57,000 instructions, and
+no CPU waits for more than one (`turns`).
 
 Locks, all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24).
 
@@ -19,7 +20,7 @@ from delphyne.el2.arch.caches import clean_range, zero_page
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.el2.guest import guards, steps, whole
+from delphyne.el2.guest import guards, steps, turns, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Absent, Fate
 from delphyne.el2.memory import frames
@@ -34,8 +35,7 @@ from delphyne.el2.sealing.page import Terms
 from delphyne.lang import Array, Ipa, Pa, Va, apart, cold, guarded, holds, owned, struct, u64
 
 PIECE: Final = u64(512)
-"""Bytes that one stay encrypts and measures, verifies, or decrypts: an eighth of the 457,000 instructions of a page. A CPU waits as long for each
-other one that does the same, so that four stay within the limit."""
+"""Bytes that one stay encrypts and measures, verifies, or decrypts: an eighth of the 457,000 instructions of a page."""
 LIMIT: Final = u64(16)
 
 
@@ -190,12 +190,14 @@ def _begin_import(index: u64, ipa: Ipa, pa: Pa, found: Walk, number: u64) -> Non
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _place() -> u64 | Err:
-    """A move that is not in use. Err.BUSY where all are; then one of them has come nearer to its end."""
+    """A move that is not in use. Err.BUSY where this CPU may do no piece now, or where all are; then one of them has come nearer to its end."""
+    if not turns.is_mine():
+        return Err.BUSY
     for place in u64.range(LIMIT):
         if not MOVES.slots[place].used:
             return place
-    helped = go_on(u64(0))
-    return Err.BUSY if isinstance(helped, Err) else u64(0)
+    _ = go_on(u64(0))  # Whatever came of it, who called comes again.
+    return Err.BUSY
 
 
 @holds(GUESTS_LOCK)
@@ -212,12 +214,16 @@ def _fill(move: Move, index: u64, ipa: Ipa, pa: Pa, number: u64) -> None:
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def go_on(place: u64) -> None | Err:
-    """The next piece of a move in use. None where the page has arrived, with the guest or with the host; Err.BUSY where pieces are left;
+    """The next piece of a move in use. None where the page has arrived, with the guest or with the host; Err.BUSY where pieces are left, of which
+    none was done where it is not this CPU's turn;
     Err.INTEGRITY where it was to come back and is not what was exported: the frame is the host's again, as it was."""
+    if not turns.is_mine():
+        return Err.BUSY
     move = MOVES.slots[place]
     index, ipa, pa, number = move.index, move.page, move.frame, move.record
     with owned(pa, PAGE_SIZE) as window:
         done = sealed.step(move.job, CPUS.mine().simd, GUARDS.slots[index].key, window, PIECE)
+    turns.over()
     if not isinstance(done, Err) and not done:
         return Err.BUSY
     move.used = False

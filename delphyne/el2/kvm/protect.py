@@ -17,7 +17,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, TRANSLATION_FAULT, AbortIss, Esr, ExceptionClass
 from delphyne.el2.arch.pagetable import PAGE_SIZE, level_size
 from delphyne.el2.arch.world import Places, answer_fault, answer_word, asked_word
-from delphyne.el2.guest import abi, ending, guards, lent, manifest, measurement, private, processors, registers, vcpus, vms
+from delphyne.el2.guest import abi, ending, guards, lent, manifest, measurement, private, processors, registers, turns, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.kvm import guest_random, host_tables, seats, stage
 from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_IRQ, EXIT_TRAP, GUEST_GOES_ON
@@ -29,7 +29,8 @@ from delphyne.el2.sealing import engine, entropy, generator, sha256
 from delphyne.lang import Array, Hostile, Ipa, Level, Order, Pa, cold, holds, log, owned, u8, u32, u64, wipe, wrap_sub
 
 PAGES: Final = u64(8)
-"""Pages that one call measures at most; a processor without crypto extensions has 124,000 instructions for one."""
+"""Pages that one call measures at most; a processor without crypto extensions has 124,000 instructions for one, and measures
+one in its turn."""
 PIECES: Final = u64(16)
 FIRST: Final = abi.STATUS
 LAST: Final = u64(0xC600_DE0F)
@@ -181,10 +182,18 @@ def _measure(seat: Seat, places: Places) -> u64 | Err:
         for _ in u64.range(PAGES if engine.is_quick() else u64(1)):
             if guard.segment == manifest.segment_count(guard.manifest[:]):
                 return u64(0)
+            if not _is_turn():
+                return Err.BUSY
             measured = _measure_page(seat, places, index)
             if isinstance(measured, Err):
                 return _failed(index, measured)
         return u64(1)
+
+
+@holds(frames.LOCK)
+def _is_turn() -> bool:
+    """Whether a page may be measured now: one by one without crypto extensions (`turns`)."""
+    return engine.is_quick() or turns.is_mine()
 
 
 @holds(frames.LOCK)
@@ -226,6 +235,8 @@ def _measure_page(seat: Seat, places: Places, index: u64) -> None | Err:
     with owned(pa, PAGE_SIZE) as window:
         sha256.update(guard.digest, area, window)
         measurement.write_seeds(guard.manifest[:], page, window)
+    if not engine.is_quick():
+        turns.over()
     guard.page += 1
     if guard.page < segment.pages:
         return None
@@ -246,8 +257,12 @@ def _commit(seat: Seat, places: Places) -> u64:
         guard = GUARDS.slots[index]
         if guard.phase is not Phase.MEASURING or guard.segment != manifest.segment_count(guard.manifest[:]):
             return _answer(seat, places, abi.DENIED)
+        if not _is_turn():
+            return _finish(seat, places, Err.BUSY)
         lent.drop_all(index)
         measurement.take(CPUS.mine().simd, guard.manifest[:], guard.measurement[:])
+        if not engine.is_quick():
+            turns.over()
         processors.PROCESSORS[seat.processor].power = processors.Power.STARTING
         processors.PROCESSORS[seat.processor].entry = manifest.entry(guard.manifest[:]).raw
         processors.PROCESSORS[seat.processor].context = manifest.tree(guard.manifest[:]).raw

@@ -194,7 +194,9 @@ def bring(seat: Seat, page: Ipa, access: Access) -> Answer:
         return Answer(Outcome.DONE, u8(0))
     if absent.fate is Fate.MOVING:
         moved = moving.go_on(absent.content)
-        return _failed(index, page, moved) if isinstance(moved, Err) else Answer(Outcome.LATER, u8(0))
+        if not isinstance(moved, Err) or moved is Err.BUSY:
+            return Answer(Outcome.LATER, u8(0))
+        return _failed(index, page, moved)
     walked = near.read(seat, vm, page) if known else _walk(seat, vm, page)
     if walked.descriptor == 0:
         return _shown(TRANSLATION_FAULT, walked.level)

@@ -50,6 +50,7 @@ def _pool(given: Given, page: Page) -> Pool:
     pool = Pool(free)
     given.replace(moving.MOVES, SimpleNamespace(slots=pool))
     page.quick = False
+    page.is_turn = given.boolean("it is this CPU's turn")
     return pool
 
 
@@ -61,62 +62,62 @@ def _is_begun(given: Given, page: Page, pool: Pool, importing: bool) -> None:
     given.require(z3.And(term(move.frame) == term(page.pa), term(move.record) == z3.ZeroExt(28, page.number)), "its frame and its record")
 
 
-@about(moving._begin_export, moving._place, moving._fill, outcomes=("begun", "helped", "no place"))
+@about(moving._begin_export, moving._place, moving._fill, outcomes=("begun", "no place", "not its turn"))
 def begin_export(given: Given) -> None:
     """The page is MOVING, one piece of it is done, under a version that no page had, and neither guest nor host reaches it; or all moves are in use,
-    another one has come nearer to its end, and this page is as it was, unless a place became free by that."""
+    another one has come nearer to its end, and this page is as it was; or it is not this CPU's turn, and nothing changes."""
     page = Page(given, ("private", "clean", "held"))
     page.in_space()
     pool, clean = _pool(given, page), page.kind == "clean" or (page.kind == "held" and given.holds(page.write == 0))
-    is_full = all(move.used for move in pool.made)
+    is_full, is_turn = all(move.used for move in pool.made), page.is_turn
     helped: list[u64] = []
-    real = moving.go_on
 
     def go_on(place: u64) -> Err | None:
-        if is_full and not helped:
-            helped.append(place)
-            return Err.BUSY if given.boolean("the other move has pieces left") else None
-        done: Err | None = real(place)
-        return done
+        helped.append(place)
+        came_to: Err | None = given.one_of("the other move", (None, Err.BUSY, Err.INTEGRITY))
+        return came_to
 
-    given.replace(moving.go_on, go_on)
+    if is_full:
+        given.replace(moving.go_on, go_on)
     result = page.run(private.export, page.index, page.ipa)
     given.require(result is Err.BUSY, "pieces are left")
+    given.require(len(helped) == (is_turn and is_full), "another move is helped on, once, where all are in use")
+    given.require(all(int(place) == 0 for place in helped), "the same one each time, so that it ends")
     if not pool.begun():
-        given.outcome("no place")
-        given.require(is_full, "only where all moves are in use")
+        given.outcome("no place" if is_turn else "not its turn")
+        given.require(is_full or not is_turn, "only where all moves are in use, or out of turn")
         page.requires_unchanged()
         return
-    given.outcome("helped" if is_full else "begun")
-    given.require(not helped or term(helped[0]) == page.place, "the place that became free by that")
+    given.outcome("begun")
+    given.require(is_turn and not is_full, "in its turn, where there is a place")
     _is_begun(given, page, pool, False)
-    given.require(page.written == (["digest"] if clean else ["crypt", "digest"]), "one piece, encrypted unless it is clean, and measured")
+    given.require(page.written == ([] if clean else ["crypt"]) + ["digest", "over"], "one piece, encrypted unless it is clean, and measured")
     given.require(term(page.guard.version) == page.was[6] + 1, "a version is used that no page had")
     page.requires(ON_ITS_WAY, page.packed(BUSY), "out", taken=1)
 
 
-@about(moving._begin_import, outcomes=("begun", "no place", "refused"), assumes=(*CONTRACTS, "private.drop_ordinary"))
+@about(moving._begin_import, outcomes=("begun", "no place", "not its turn", "refused"), assumes=(*CONTRACTS, "private.drop_ordinary"))
 def begin_import(given: Given) -> None:
     """The frame has left the host, and the first piece is verified; nothing is decrypted. With another Err than BUSY nothing changes."""
     page = Page(given, ("exported",))
     page.in_space()
     pool = _pool(given, page)
-    is_full = all(move.used for move in pool.made)
+    is_full, is_turn = all(move.used for move in pool.made), page.is_turn
     if is_full:
         given.replace(moving.go_on, lambda place: Err.BUSY)
     with GUESTS_LOCK:
         where = steps.find(page.index, page.ipa)
     result = page.run(private.admit, page.index, page.ipa, page.pa, where)
     if not pool.begun():
-        given.outcome("no place" if is_full else "refused")
-        given.require(isinstance(result, Err), "it is said")
+        given.outcome("not its turn" if not is_turn else "no place" if is_full else "refused")
+        given.require(isinstance(result, Err) and (is_turn or result is Err.BUSY), "it is said")
         page.requires_unchanged()
         return
     given.outcome("begun")
-    given.require(result is Err.BUSY, "pieces are left")
+    given.require(result is Err.BUSY and is_turn, "pieces are left")
     _is_begun(given, page, pool, True)
     given.require(page.was[1] == HOSTS_ENTRY, "the frame was the host's, and nobody's else")
-    given.require(page.written == ["digest"], "verified, and nothing else")
+    given.require(page.written == ["digest", "over"], "verified, and nothing else")
     page.requires(ON_ITS_WAY, page.packed(BUSY), "out")
 
 
@@ -127,6 +128,7 @@ def _on_its_way(given: Given, stage: str, position: int) -> tuple[Page, Any]:
     """A page that is MOVING, with its move: so far in that stage."""
     page = Page(given, (ON_ITS_WAY,))
     page.in_space()
+    page.quick = False
     move: Any = SimpleNamespace(
         used=True, importing=stage != "export", index=page.index, page=page.ipa, frame=page.pa, record=integer(z3.ZeroExt(28, page.number)),
         job=sealed.Job(),
@@ -141,16 +143,24 @@ def _on_its_way(given: Given, stage: str, position: int) -> tuple[Page, Any]:
     return page, move
 
 
-@about(moving.go_on, outcomes=("goes on", "exported", "verified", "altered", "clean", "decrypted"))
+@about(moving.go_on, outcomes=("not its turn", "goes on", "exported", "verified", "altered", "clean", "decrypted"))
 def go_on(given: Given) -> None:
     """One piece: until the last of its way the page stays MOVING. Then it is exported, with its record; or the guest's, with the rights of its
-    record, after all of it was verified and then decrypted; or exported still where it is not what the record says, and as it came."""
+    record, after all of it was verified and then decrypted; or exported still where it is not what the record says, and as it came. Nothing changes
+    where it is not this CPU's turn."""
     stage, last = given.one_of("stage", tuple(STAGES)), given.boolean("the last piece")
     page, move = _on_its_way(given, stage, PAGE - PIECE if last else PIECE)
     clean, terms = given.holds(page.write == 0), term(move.job.record.terms.raw)
+    page.is_turn = is_turn = given.boolean("it is this CPU's turn")
     result = page.run(moving.go_on, integer(page.place))
+    if not is_turn:
+        given.outcome("not its turn")
+        given.require(result is Err.BUSY and move.used and move.job.position == (PAGE - PIECE if last else PIECE), "as far as it was")
+        given.require(page.written == [], "nothing is done to the page")
+        page.requires(ON_ITS_WAY, page.packed(BUSY), "out")
+        return
     touched = {"export": ["digest"] if clean else ["crypt", "digest"], "verify": ["digest"], "decrypt": ["crypt"]}[stage]
-    given.require(page.written == touched, "what this stage does, and nothing else")
+    given.require(page.written == [*touched, "over"], "what this stage does, and nothing else, before the turn is over")
     given.require("crypt" not in touched or page.counter == z3.ZeroExt(8, z3.Extract(55, 0, terms)), "under its version")
     if not last:
         given.outcome("goes on")
