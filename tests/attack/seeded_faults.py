@@ -130,10 +130,10 @@ FAULTS = (
     ),
     Fault(
         "a clean page comes back as any other", "guest/moving.py",
-        """    mark = steps.CLEAN_MARK if terms.clean else steps.PRIVATE_MARK
+        """    mark = steps.CLEAN_MARK if terms.clean else whole.PRIVATE_MARK
     steps.settle(index, ipa, pa, found, Rights(terms.read, terms.write, terms.execute), mark)
 """,
-        "    steps.settle(index, ipa, pa, found, Rights(True, True, terms.execute), steps.PRIVATE_MARK)\n", CLEAN,
+        "    steps.settle(index, ipa, pa, found, Rights(True, True, terms.execute), whole.PRIVATE_MARK)\n", CLEAN,
     ),
     Fault(
         "a guest's counter is the host's", "guest/time.py", "    if wrap_sub(now, changed) >= guards.SEEN[index].load(Order.ACQUIRE):\n",
