@@ -11,13 +11,15 @@ from unittest import mock
 
 import pytest
 from calling_guest import drawing
-from private_world import FIRST, HOST_AT, IPA, PAGE, World, a_world
+from private_world import FIRST, HOST_AT, IPA, PAGE, SECOND, World, a_world
 from test_becoming_protected import BEGIN, COMMIT, MEASURE, PAPER_AT, Stub
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import moving, private, processors, registers, steps, turns
-from delphyne.el2.guest.guards import GUARDS
+from delphyne.el2.guest import ending, moving, private, processors, registers, steps, turns
+from delphyne.el2.guest.guards import GUARDS, Phase
+from delphyne.el2.kvm import seats
 from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_IRQ
+from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.memory import frames
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
@@ -191,6 +193,72 @@ def test_measure_and_commit_wait_for_their_turn() -> None:
             wipe(registers.MEMORY)
             wipe(entropy.SOURCES)
             GUARDS.closed = False
+
+
+@pytest.mark.parametrize("end", [ending.end_some, ending.wipe_next])
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_guest_ends_a_piece_in_a_turn(end: object, pieces: bool) -> None:
+    """With the crypto extensions too; who is refused gives no page back, and a CPU that stays does no second piece."""
+    tickets, arguments = Tickets(0), () if end is ending.wipe_next else (u64(FIRST),)
+    with a_world(pieces=pieces) as world:
+        for n in range(int(ending.PAGES) + 1):
+            assert world.admit(FIRST, IPA + n * PAGE, HOST_AT + n * PAGE) is None
+            world.put(FIRST, IPA + n * PAGE, b"a secret")
+        last = IPA + int(ending.PAGES) * PAGE
+        guard, limit = GUARDS.slots[FIRST], 1 << int(steps.space_of(u64(FIRST)).bits)
+
+        def stay() -> bool:
+            """A CPU that comes, does what it may, and tries to do more. Whether it did a piece that was not the last one."""
+            before = int(guard.ended)
+            with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+                ended[0] = end(*arguments) is True or bool(guard.wiped)  # type: ignore[operator]
+                after = int(guard.ended)
+                if not ended[0] and after < limit:
+                    assert end(*arguments) is False  # type: ignore[operator]
+                    assert int(guard.ended) == after, "two pieces under a ticket"
+            tickets.served += 1
+            tickets.taken = max(tickets.taken, tickets.served + 1)
+            return after > before
+
+        ended = [False]
+        with mock.patch.object(turns, "frames_tickets", tickets.word):
+            tickets.taken = 1 + 3
+            assert stay()
+            left = int(guard.ended)
+            assert left < limit
+            assert [stay() for _ in range(3)] == [False] * 3, "they waited for it"
+            assert guard.phase is Phase.STOPPED
+            assert (int(guard.ended), int(guard.private)) == (left, 1)
+            assert world.content(FIRST, last) == b"a secret".ljust(PAGE, b"\0")
+            while not ended[0]:
+                assert stay() or ended[0], "whoever comes alone is served"
+        for n in range(int(ending.PAGES) + 1):
+            assert world.content(None, HOST_AT + n * PAGE) == bytes(PAGE)
+        world.check()
+
+
+def test_the_end_of_a_guest_without_pages_needs_no_turn() -> None:
+    """What is left then is short."""
+    with a_world() as world:
+        while not world.do(ending._give_back_some, u64(FIRST)):
+            pass
+        out_of_turn = mock.patch.object(turns, "is_mine", return_value=False)
+        with out_of_turn, mock.patch.object(turns, "over") as over:
+            assert world.do(ending._give_back_some, u64(FIRST)) is True
+        assert not over.called
+
+
+def test_one_stay_does_the_last_piece_of_one_dead_guest() -> None:
+    """A new VM looks for those that are gone: each is one piece from its end, and the second waits for the next stay."""
+    with a_world() as world, mock.patch.object(seats, "_is_gone", return_value=True):
+        ended = []
+        with mock.patch.object(ending, "STEPS", u64(1 << 20)):
+            for _ in range(3):
+                with frames.LOCK, HOST_LOCK, GUESTS_LOCK, mock.patch.object(turns, "over", wraps=turns.over) as over:
+                    later = seats._end_dead(Layout())
+                ended.append((later, over.call_count, bool(GUARDS.slots[FIRST].used), bool(GUARDS.slots[SECOND].used)))
+        assert ended == [(True, 1, False, True), (False, 1, False, False), (False, 0, False, False)]
+        world.check()
 
 
 def test_the_simulated_lock_counts_its_tickets() -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from delphyne.el2.arch.caches import clean_range
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import guards, private, processors, steps, touch, vcpus
+from delphyne.el2.guest import guards, private, processors, steps, touch, turns, vcpus
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.memory import frames, graveyard, shadow
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -26,7 +26,7 @@ from delphyne.lang import Ipa, Va, cold, holds, owned, u64, wipe
 PAGES: Final = u64(32)
 """Pages that one piece gives back at most."""
 STEPS: Final = u64(1024)
-"""Slots that one piece looks at."""
+"""Slots that one piece looks at: some 150,000 instructions with the pages, with the crypto extensions or without, and in its turn (`turns`)."""
 
 
 @cold
@@ -83,11 +83,16 @@ def wipe_frames() -> None:
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def _give_back_some(index: u64) -> bool:
-    """One piece; True once the host has every page. The guest is stopped first: none is admitted any more."""
+    """One piece; True once the host has every page. The guest is stopped first: none is admitted any more. Nothing else happens where it is not
+    this CPU's turn."""
     guard = GUARDS.slots[index]
     guards.stop(index)
     space = steps.space_of(index)
     limit = u64(1) << space.bits
+    if guard.ended >= limit:
+        return True
+    if not turns.is_mine():
+        return False
     given = u64(0)
     for _ in u64.range(STEPS):
         if guard.ended >= limit or given == PAGES:
@@ -102,4 +107,5 @@ def _give_back_some(index: u64) -> bool:
             given += 1
         span = level_size(found.level)
         guard.ended = (guard.ended & ~(span - 1)) + span
+    turns.over()
     return guard.ended >= limit

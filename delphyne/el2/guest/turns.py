@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns for pieces: work under the locks that is long on a processor without crypto extensions (a piece of a page that moves, a page that is
-measured, the measurement at COMMIT). A CPU that waits for the locks waits for one piece at most, however many CPUs want to do one.
+measured, the measurement at COMMIT), and on any processor a piece of a guest's end. A CPU that waits for the locks waits for one piece at most,
+however many CPUs want to do one.
 
 `frames.LOCK` is a ticket lock: who comes first is served first. `over` notes, when a piece ends, under which ticket it was done and how many tickets
 are out, its own among them. No piece begins before as many tickets have been served (`is_mine`); whose turn it is not gives the locks up at once and

@@ -171,7 +171,8 @@ def stop_if_gone(found: Layout, pa: Pa) -> None:
 @cold
 def bury_dead(found: Layout) -> bool:
     """End VMs that have left their structures: the host has said that it runs no more guests for now. False where there may be more than one stay
-    at EL2 is for: the host is then to call again."""
+    at EL2 is for: the host is then to call again. Of protected guests one piece is done at most (`turns`): `_end_dead` does the rest when a VM
+    begins."""
     buried = u64(0)
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         for index in u64.range(vms.LIMIT):
