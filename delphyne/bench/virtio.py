@@ -6,9 +6,10 @@ too, by the kernel's own means: `swiotlb=..,force`, and the same devices with `i
 bench/guest_boot.py.
 
 The guest does everything once before it is counted, so that neither first touches of memory nor the host's are in it, and drops its page cache before
-each reading. Each kind is then done ROUNDS times, of which the median counts: whether the pages of a page cache lie one behind the other differs from
-round to round, and with it how many pieces virtio maps of them. What is typed to have one thing done is one letter, since each letter on a serial
-port is an exit of its own.
+each reading. Each kind is then done ROUNDS times, and of each side that round counts that took the fewest instructions. Whether the pages of a page
+cache lie one behind the other differs from round to round, for a protected guest and for an ordinary one: where they do, 16 MiB are some 500
+pieces for virtio to map, where they do not, some 4,000, and a write costs half as much again. The least rounds of both sides are alike in that; the
+ratio of the means is shown too. What is typed to have one thing done is one letter, since each letter on a serial port is an exit of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from delphyne.board import host, vmm
 
 MEBIBYTES = 16
 LIMIT = 1.05
-ROUNDS = 3
+ROUNDS = 4
 POOL_SIDE = "swiotlb=16384,force"
 """32 MiB. Without a number a 6.12 gave a guest of this size 256 KiB, which its network filled, and then nothing worked."""
 KINDS = {"r": "read from the disk", "w": "written to the disk", "n": "received from the network", "s": "sent to the network"}
@@ -56,7 +57,7 @@ FUNCTIONS = "; ".join(
 
 
 class Row(TypedDict):
-    """One kind: instructions of the whole machine for each MiB, the median of all rounds and each of them."""
+    """One kind: instructions of the whole machine for each MiB, the least of all rounds and each of them; their ratio, and that of the means."""
 
     name: str
     delphyne: float
@@ -64,6 +65,7 @@ class Row(TypedDict):
     plain: float
     plain_rounds: list[float]
     ratio: float
+    ratio_of_means: float
     ok: bool
 
 
@@ -86,11 +88,11 @@ def rows(above: list[dict[str, int]], alone: list[dict[str, int]]) -> list[Row]:
     made: list[Row] = []
     for number, name in enumerate(KINDS.values()):
         one, other = ([count["all"] / MEBIBYTES for count in side[number :: len(KINDS)]] for side in (above, alone))
-        ratio = round(statistics.median(one) / statistics.median(other), 4)
+        ratio = round(min(one) / min(other), 4)
         made.append(
             {
-                "name": name, "delphyne": statistics.median(one), "delphyne_rounds": one, "plain": statistics.median(other), "plain_rounds": other,
-                "ratio": ratio, "ok": round(ratio, 2) <= LIMIT,
+                "name": name, "delphyne": min(one), "delphyne_rounds": one, "plain": min(other), "plain_rounds": other,
+                "ratio": ratio, "ratio_of_means": round(statistics.mean(one) / statistics.mean(other), 4), "ok": round(ratio, 2) <= LIMIT,
             }
         )  # fmt: skip
     return made
@@ -123,9 +125,11 @@ def run(kernel: str = "6.1", guest_kernel: str = "6.1", cpu: str = "cortex-a57",
     if json:
         print(json_module.dumps({"kernel": kernel, "guest": guest_kernel, "cpu": cpu, "rows": found}, indent=2))
     else:
-        table = Table(f"instructions for a MiB, median of {ROUNDS}", "protected", f"plain, {POOL_SIDE}", "ratio", "rounds differ by", "", box=None)
+        columns = ("protected", f"plain, {POOL_SIDE}", "ratio", "of means", "rounds differ by", "")
+        table = Table(f"instructions for a MiB, least of {ROUNDS}", *columns, box=None)
         for one in found:
             verdict = f"<= {LIMIT:g} {'ok' if one['ok'] else 'MISSED'}"
-            table.add_row(one["name"], f"{one['delphyne']:.0f}", f"{one['plain']:.0f}", f"{one['ratio']:.4f}", spread(one), verdict)
+            ratios = (f"{one['ratio']:.4f}", f"{one['ratio_of_means']:.4f}")
+            table.add_row(one["name"], f"{one['delphyne']:.0f}", f"{one['plain']:.0f}", *ratios, spread(one), verdict)
         Console(highlight=False, width=120).print(table)
     return all(one["ok"] for one in found)
