@@ -47,7 +47,8 @@ MEAN_LIMIT, KIND_LIMIT = 1.00, 1.05
 
 class Side(TypedDict):
     """One kind of exit on one side, for each exit: instructions of host kernel and EL2, of EL2 alone, and of the guest; broadcast TLB invalidations
-    and cache operations of host kernel and EL2; the longest stay at EL2 in instructions; and, above Delphyne, the instructions of EL2 by function."""
+    and cache operations of host kernel and EL2; the longest stay at EL2 in instructions, and that of the window in the middle, by their longest; and,
+    above Delphyne, the instructions of EL2 by function."""
 
     instructions: float
     el2: float
@@ -55,6 +56,7 @@ class Side(TypedDict):
     broadcasts: float
     cache: float
     longest_stay: int
+    typical_stay: int
     functions: dict[str, float]
 
 
@@ -85,6 +87,7 @@ def side(windows: list[trace.Window], parts: int = 1, elf: Path | None = None) -
         "broadcasts": found.broadcasts / parts,
         "cache": found.cache / parts,
         "longest_stay": max(window.longest for window in counted),
+        "typical_stay": sorted(window.longest for window in counted)[len(counted) // 2],
         "functions": {} if elf is None else {name: count / parts for name, count in functions.counts(elf, typical.el2_places).items()},
     }
 
