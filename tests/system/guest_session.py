@@ -77,7 +77,8 @@ class Shell:
     def finish(self, number: int, timeout: float = 60.0, *, check: bool = True) -> str:
         """The output of command `number`; with `check`, an exit code that is not 0 raises Trouble."""
         try:
-            self._stream.expect(rf"[\r\n]+@{number}@(\d+)@\r*\n", timeout=qemu.BUSY * timeout)
+            # EL2 may say something on the same console just before it, and then it begins no line.
+            self._stream.expect(rf"[\r\n]*@{number}@(\d+)@\r*\n", timeout=qemu.BUSY * timeout)
         except (pexpect.TIMEOUT, pexpect.EOF) as problem:
             raise Trouble(f"{self.name}: command {number} did not end ({type(problem).__name__}, {qemu.BUSY * timeout:.0f} s)") from None
         output = self._stream.before.replace("\r", "")
