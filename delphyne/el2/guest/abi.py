@@ -20,9 +20,6 @@ NO_MEMORY: Final = u64(0xFFFF_FFFF_FFFF_FFFB)
 
 SMCCC_VERSION: Final = u64(0x8000_0000)
 SMCCC_1_1: Final = u64(0x1_0001)
-SMCCC_ARCH_FEATURES: Final = u64(0x8000_0001)
-SMCCC_ARCH_WORKAROUND_1: Final = u64(0x8000_8000)
-SMCCC_ARCH_WORKAROUND_3: Final = u64(0x8000_3FFF)
 UNAFFECTED: Final = u64(1)
 """Of ARCH_FEATURES about a workaround: the call may be made and is needed nowhere (DEN0028)."""
 TRNG_VERSION: Final = u64(0x8400_0050)

@@ -9,7 +9,7 @@ No lock.
 
 from __future__ import annotations
 
-from delphyne.el2.arch import mitigation
+from delphyne.el2.arch import mitigation, psci
 from delphyne.el2.arch.mitigation import Standing
 from delphyne.el2.guest import abi
 from delphyne.lang import Order, u64
@@ -19,7 +19,7 @@ def feature(asked: u64) -> u64:
     """SMCCC_ARCH_FEATURES of the function `asked`, of which the low half counts: whether it may be called. WORKAROUND_2 is not offered: the
     firmware's state of it is the host's (`entry/firmware.py`)."""
     function = asked & 0xFFFF_FFFF
-    if function == abi.SMCCC_VERSION or function == abi.SMCCC_ARCH_FEATURES:
+    if function == abi.SMCCC_VERSION or function == psci.SMCCC_ARCH_FEATURES:
         return abi.SUCCESS
     match _standing(function):
         case Standing.UNAFFECTED:
@@ -37,8 +37,8 @@ def call(function: u64) -> u64:
 
 def _standing(function: u64) -> Standing:
     """VULNERABLE too for what is no workaround of EL2's."""
-    if function == abi.SMCCC_ARCH_WORKAROUND_1:
+    if function == psci.SMCCC_ARCH_WORKAROUND_1:
         return mitigation.worst(mitigation.TARGETS.load(Order.RELAXED))
-    if function == abi.SMCCC_ARCH_WORKAROUND_3:
+    if function == psci.SMCCC_ARCH_WORKAROUND_3:
         return mitigation.worst(mitigation.HISTORY.load(Order.RELAXED))
     return Standing.VULNERABLE

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.el2.arch import byte_order
+from delphyne.el2.arch import byte_order, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, Esr, ExceptionClass
 from delphyne.el2.arch.pagetable import PAGE_SIZE
@@ -71,9 +71,9 @@ def _describe(seat: Seat, function: u64) -> u64:
     """Calls that only tell, or change nothing. The result for x0; what else they say is in x1 to x4 by then."""
     if function == abi.SMCCC_VERSION:
         return abi.SMCCC_1_1
-    if function == abi.SMCCC_ARCH_FEATURES:
+    if function == psci.SMCCC_ARCH_FEATURES:
         return guest_features.feature(registers.general(seat.own, u64(1)))
-    if function == abi.SMCCC_ARCH_WORKAROUND_1 or function == abi.SMCCC_ARCH_WORKAROUND_3:
+    if function == psci.SMCCC_ARCH_WORKAROUND_1 or function == psci.SMCCC_ARCH_WORKAROUND_3:
         return guest_features.call(function)
     if function == abi.VENDOR_UID:
         _answer_four(seat, abi.UID0, abi.UID1, abi.UID2, abi.UID3)

@@ -50,9 +50,10 @@ class Entered:
 
 
 def note_processor() -> None:
-    """This processor's translations matter from now on: before it has any that EL2 could have to take away."""
+    """This processor's translations matter from now on: before it has any that EL2 could have to take away, and whoever takes one away sees it."""
     if errata.find().repeat_invalidation:
         REPEATED.store(u32(1), Order.RELAXED)
+        dsb(Domain.ISH)
 
 
 def stage2_address(tables: Vttbr, ipa: Ipa) -> None:

@@ -212,6 +212,8 @@ def note_processor(given: Given) -> None:
     flush.note_processor()
     given.outcome("late" if stored else "in time")
     given.require(stored == ([1] if late else []), "exactly then, and it is never taken back")
+    seen = [event.name for event in events() if isinstance(event, Called)]
+    given.require(seen == (["dsb ish"] if late else []), "and whoever invalidates sees it before this processor translates")
 
 
 @theorem(stage2.destroy, outcomes=("ended", "refused"), assumes=("tables.is_empty", "tables.vttbr_of", "pages.free"),
