@@ -1112,25 +1112,32 @@ static void as_new_for_flip(struct vm *vm, struct kvm_vcpu *vcpu)
 	write_code(vm, words, ARRAY_SIZE(words));
 }
 
-/* The first CPU enters, the second one changes the word. */
+/*
+ * The first CPU enters, the second one changes the word. Each burst of changes begins and ends with the other value, and each entry waits for the end of
+ * one: an emulator stops the second CPU between two pieces of code, which is always behind the same value, and may not let it run for long.
+ */
 static void run_flipped(struct job *job)
 {
 	struct vm *vm = &vms[1];
-	u64 code, i;
+	u64 code, i, burst;
 
-	while (job->cpu == 1 && !READ_ONCE(flip.over)) {
-		for (i = 0; i < 512; i++, flip.changes++)
-			put_flip(flip.values[i & 1]);
+	for (burst = 0; job->cpu == 1 && !READ_ONCE(flip.over); burst++) {
+		for (i = 0; i < 512; i++)
+			put_flip(flip.values[(i + burst) & 1]);
+		WRITE_ONCE(flip.changes, flip.changes + 512);
 		cond_resched();
 	}
 	if (job->cpu)
 		return;
 	for (i = 0; i < job->wanted; i++) {
 		struct kvm_vcpu *vcpu = vm->vcpus[flip.by_map ? i & 1 : 0];
+		u64 before = READ_ONCE(flip.changes);
 
 		vcpu->arch.ctxt.regs.pc = CODE;
 		vcpu->arch.ctxt.regs.regs[1] = 0;
 		flush_all(vm);
+		while (READ_ONCE(flip.changes) == before)
+			cpu_relax();
 		if (flip.by_map) {
 			if (call_through(virt_to_phys(own_map[0]), CALL(__kvm_vcpu_run), ALIAS + (i & 1 ? ALIAS_BYTES : 0), &code))
 				code = REFUSED;
