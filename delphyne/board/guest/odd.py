@@ -75,6 +75,7 @@ _ANY = (
     0xD420_0000,  # BRK
     0xD440_0000,  # HLT
     0xD500_419F,  # MSR PAN, #1
+    0xD500_409F,  # MSR PAN, #0: memory of EL0's (`narrow`) is EL1's too again
 )
 ANY: Final = constant(Array[u64, len(_ANY)].of(_ANY))
 """Each processor has its own end for these, and each is one."""
