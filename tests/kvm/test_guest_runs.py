@@ -225,6 +225,16 @@ def test_a_gicv2_has_its_controls_around_the_run() -> None:
         assert one.machine.read_register("ICC_SRE_EL1") & 1
 
 
+@pytest.mark.parametrize(("processor", "code"), [(0x0100_0022, exit_codes.EXIT_IRQ), (0x0000_0022, exit_codes.EXIT_TRAP)])
+def test_a_gicv2_has_no_registers_that_el2_could_use_for_a_guest(processor: int, code: int) -> None:
+    """6.12 sets the trap bits of a GICv3's ICH_HCR_EL2 for each guest with a GICv2, on hosts with a GICv2 too: there they mean nothing."""
+    reads_rpr = 0x18 << 26 | 1 << 25 | 3 << 20 | 3 << 17 | 12 << 10 | 1 << 5 | 11 << 1 | 1
+    with runs(1, cpu={"ID_AA64PFR0_EL1": processor}) as one:
+        one.put("gic_hcr", 1 << 10 | 1 << 11 | 1 << 12)
+        one.stays = [lambda: Left(SYNC, reads_rpr)]
+        assert one.run() == code
+
+
 @given(seed=SEEDS, events=WORDS)
 @settings(max_examples=20, deadline=None)
 def test_counters_that_are_one_sides_alone(seed: int, events: int) -> None:

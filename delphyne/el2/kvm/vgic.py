@@ -79,10 +79,11 @@ def used(seat: Seat) -> u64:
 
 def is_driven(seat: Seat) -> bool:
     """Whether the virtual interface is switched on for this run: for interrupts in list registers, for those that a GICv4 delivers itself, or
-    for traps of the guest's accesses."""
-    return seat.asked.used_lrs != 0 or seat.asked.its_vm != 0 or is_trapped(seat)
+    for traps of the guest's accesses. Asked on a GICv3 only."""
+    return seat.asked.used_lrs != 0 or seat.asked.its_vm != 0 or seat.asked.gic_hcr & TRAPS != 0
 
 
 def is_trapped(seat: Seat) -> bool:
-    """Whether EL2 does accesses of the guest's in its place."""
-    return seat.asked.gic_hcr & TRAPS != 0
+    """Whether EL2 does accesses of the guest's in its place. Never on a GICv2, which has no such registers: there the kernel has words of that one's
+    where a GICv3's are (`struct vgic_cpu`), and 6.12 sets these bits in them (arch/arm64/kvm/vgic/vgic-v3.c, vcpu_set_ich_hcr)."""
+    return seat.abilities.gic and seat.asked.gic_hcr & TRAPS != 0
