@@ -20,6 +20,7 @@
  *   blocks COUNT         COUNT times 2 MiB under a guest that checks them are split, collapsed, and moved
  *   freed COUNT          COUNT entries of a vCPU whose structures other CPUs give back and use for something else meanwhile
  *   listed               instructions that no guest has, one by one
+ *   gich GICD GICH COUNT on a host with a GICv2, whose registers are there: COUNT times odd words in its virtual interface control while a guest runs, on each CPU
  *   maintain COUNT       COUNT entries of a guest that does nothing but invalidate its TLBs and caches
  *   storm SEED COUNT     COUNT pseudo-random operations, on every CPU its share at once
  *   end                  the VMs are gone, and the hypervisor is told
@@ -1501,6 +1502,87 @@ static void try_listed(void)
 	}
 }
 
+/* ---- the virtual interface of a GICv2 -------------------------------------------------------------------------------------------------------- */
+
+#define GICD_ON		0x100			/* GICD_ISENABLER0 and GICD_ICENABLER0, of which each CPU has its own */
+#define GICD_OFF	0x180
+#define MAINTENANCE	BIT(25)
+#define GICH_BYTES	0x200
+#define GICH_WORDS	6
+#define GICV_OFFSET	0x10000UL		/* from the control of QEMU's virt machine to the interface that a guest sees */
+#define MADE_UP		40
+
+static const unsigned int gich_registers[GICH_WORDS] = { 0x00, 0x08, 0xf0, 0x100, 0x104, 0x10c };	/* HCR, VMCR, APR, LR0, LR1, LR3 */
+static void __iomem *gicd, *gich;
+static u64 gich_base;
+static atomic64_t gich_seen;			/* interrupts that guests acknowledged of those that were made up here */
+
+static void put_gich(const u32 *words)
+{
+	unsigned int j;
+
+	for (j = 0; j < GICH_WORDS; j++)
+		writel(words ? words[j] : 0, gich + gich_registers[j]);
+}
+
+/*
+ * Each CPU has registers of its own there; the guest has the interface's page, and takes interrupts at its vectors or acknowledges one with
+ * interrupts off. The maintenance interrupt is off meanwhile: what is written may raise it for good.
+ */
+static void run_gich(struct job *job)
+{
+	/* msr daifclr, #2; isb; ldr w1, [x0, #12] */
+	static const u32 words[] = { 0xd50342ff, 0xd5033fdf, 0xb9400c01 };
+	/* on, the CPU interface's mask open, one interrupt pending that no hardware has, and a list register that says too much */
+	static const u32 ordinary[GICH_WORDS] = { 1, 0xf0000003, 0, 0x10000000 | MADE_UP, 0, ~0U };
+	struct vm *vm = &vms[8 + job->cpu];
+	struct kvm_vcpu *vcpu = vm->vcpus[0];
+	u32 odd[GICH_WORDS];
+	u64 code, i, j;
+
+	make_vm(vm);
+	vm->last[2] = (gich_base + GICV_OFFSET) | 0x7c3;	/* device, read and write */
+	write_code(vm, words, ARRAY_SIZE(words));
+	flush_all(vm);
+	writel(MAINTENANCE, gicd + GICD_OFF);
+	for (i = 0; i < job->wanted; i++) {
+		make_vcpu(vm, vcpu);
+		vcpu->arch.ctxt.regs.pc += i & 1 ? 8 : 0;
+		vcpu->arch.hcr_el2 |= i & 4 ? HCR_FMO | HCR_IMO : 0;
+		vcpu->arch.ctxt.regs.regs[0] = FREE;
+		for (j = 0; j < GICH_WORDS; j++)
+			odd[j] = next(&job->state);
+		for (j = 0, code = EXIT_IRQ; j < ROUNDS && code == EXIT_IRQ; j++) {
+			put_gich(i & 2 ? odd : ordinary);
+			if (enter(vcpu, &code))
+				code = REFUSED;
+			put_gich(NULL);
+		}
+		count(&job->tally, vcpu, code);
+		if ((vcpu->arch.ctxt.regs.regs[1] & 0x3ff) == MADE_UP)
+			atomic64_inc(&gich_seen);
+		cond_resched();
+	}
+	writel(MAINTENANCE, gicd + GICD_ON);
+}
+
+static int try_gich(u64 distributor, u64 control, u64 wanted)
+{
+	struct tally tally;
+
+	gicd = ioremap(distributor, PAGE_SIZE);
+	gich = ioremap(control, GICH_BYTES);
+	if (!gicd || !gich)
+		return -ENOMEM;
+	gich_base = control;
+	atomic64_set(&gich_seen, 0);
+	tally = do_on_every_cpu(run_gich, 1, wanted);
+	iounmap(gicd);
+	iounmap(gich);
+	say_tally("gich", tally, "acknowledged %lld ", atomic64_read(&gich_seen));
+	return 0;
+}
+
 /* A guest that invalidates all that it may, on and on. */
 static void try_maintain(u64 wanted)
 {
@@ -1601,6 +1683,8 @@ static int command(char *line)
 		failed = try_freed(x[0]);
 	else if (!strcmp(name, "listed"))
 		try_listed();
+	else if (!strcmp(name, "gich"))
+		failed = try_gich(x[0], x[1], x[2]);
 	else if (!strcmp(name, "maintain"))
 		try_maintain(x[0]);
 	else if (!strcmp(name, "end"))

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import hostile_kvm
 import pytest
 from hostile_host import PAGE, Layout
 from hostile_kvm import NOTHING, Seen, attack, beside_guest, has_passed, measured, measured_both_ways, measured_inside, target
 
 from delphyne.bench import kvm, stays, stays_inside
-from delphyne.board import soak
+from delphyne.board import bare_guest, host_python, soak
 from delphyne.board.guest import build as guest_build
 from delphyne.compiler.back.image import Built
 
@@ -148,6 +149,28 @@ def test_each_word_changes_while_it_is_read(built: Built, places: Layout, tmp_pa
         assert kind not in REFUSED_AT_TIMES or 0 < numbers["refused"] < numbers["made"], seen.console
     all_went_well(seen)
     assert (seen.left.vms, seen.left.vcpus, seen.left.pins, seen.left.tables) == (0, 0, 0, 0), seen.left
+
+
+GICD, GICH = 0x0800_0000, 0x0803_0000
+"""Distributor and virtual interface control of the GICv2 of QEMU's virt machine."""
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_a_host_writes_to_its_gicv2s_virtual_interface(
+    built: Built, places: Layout, guest: guest_build.Guest, tmp_path: Path, kernel: str
+) -> None:
+    """H28: interrupts that the host makes up reach the guest that runs, and nobody else; then KVM's own guest finds everything right."""
+    commands = bare_guest.words(hostile_kvm.KINDS, hostile_kvm.TIMES)
+    run = host_python.command("bare_guest", f"/{bare_guest.IMAGE}", "2", "2", *commands)
+    files = (*host_python.files(), (bare_guest.IMAGE, guest.image.read_bytes()))
+    script = f"{target(places)}try gich {GICD:x} {GICH:x} {0x400:x}\n{run}\n"
+    seen = attack(built, tmp_path, kernel, "cortex-a57", 2, script, gic=2, files=files)
+    numbers = seen.of("gich")
+    assert numbers["made"] == 0x400, seen.console
+    assert numbers["refused"] == 0, seen.console
+    assert numbers["caught"] > 0x40, seen.console
+    assert numbers["acknowledged"] > 0x40, seen.console
+    assert bare_guest.has_passed(seen.console, len(commands)), seen.console
 
 
 MOVING = "try race 200\ntry blocks 400\ntry freed 2000\ntry maintain 200\ntry end\n"
