@@ -98,7 +98,8 @@ _NOW = (
         (f"{HOST}::test_calls_of_any_number_from_every_cpu_at_once", "tests/el2_boot/test_host_firmware.py"), Verdict.HOLDS,
     ),
     Attack(
-        "H3", "CPU 0 goes off and on again", (f"{HOST}::test_a_cpu_started_by_the_host_itself_is_under_el2",), Verdict.IN_PART,
+        "H3", "every CPU goes off and on again, CPU 0 too, and the machine sleeps, beside guests",
+        (f"{HOST}::test_a_cpu_started_by_the_host_itself_is_under_el2", "tests/attack/test_host_processors.py"), Verdict.HOLDS,
     ),
     Attack(
         "H4", "EL2's memory read, written, executed, zeroed or used as a page table, by kernel and root",
