@@ -79,7 +79,6 @@ class Runs:
         self.entries = 0
         for name, value in {**PLAIN_CPU, **HOST_CONTROLS, **(cpu or {})}.items():
             self.machine.write_register(name, value)
-        seats.SEATS.mine().abilities = abilities.find()
         self._fill()
         self.machine.guest = self._enter
 
@@ -145,7 +144,8 @@ class Runs:
         return left.vector
 
     def run(self) -> int | Err:
-        """__kvm_vcpu_run."""
+        """__kvm_vcpu_run, on a CPU that is as PLAIN_CPU says."""
+        seats.equip(seats.SEATS.mine(), abilities.find())
         frame = Frame()
         frame.x[1] = u64(self.vcpu)
         code = vcpu_run.serve(frame, self.world.layout, self.places)

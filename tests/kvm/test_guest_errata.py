@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from guest_runs import EL1H, IRQ, SYNC, WORD, Left, Runs
+from guest_runs import EL1H, IRQ, SYNC, Left, Runs
 from guests_world import GUEST_MEMORY, a_machine, a_world
 
+from delphyne.el2.arch.hypervisor import Hcr
 from delphyne.el2.arch.world import Places
 from delphyne.el2.guest import registers
 from delphyne.el2.kvm import exit_codes, protected_exits
 from delphyne.el2.kvm.abilities import Abilities
-from delphyne.el2.kvm.controls import protected_hcr
+from delphyne.el2.kvm.controls import PROTECTED_FROM_HOST, protected_hcr
 from delphyne.el2.kvm.seats import Seat
 from delphyne.lang import Pa, u64
 
@@ -85,8 +86,8 @@ def test_any_other_trap_of_a_translation_register_is_the_hosts(midr: int, asked:
 
 def test_a_protected_guests_writes_are_trapped_there_too() -> None:
     for trapped in (False, True):
-        assert protected_hcr(u64(0), Abilities(trap_translation_writes=trapped)).tvm is trapped
-        assert protected_hcr(u64(WORD), Abilities(trap_translation_writes=trapped)).tvm is trapped, "whatever its host says"
+        assert Hcr.of(protected_hcr(Abilities(trap_translation_writes=trapped))).tvm is trapped
+    assert not Hcr.of(PROTECTED_FROM_HOST).tvm, "whatever its host says"
 
 
 @pytest.mark.parametrize("name", REGISTERS)

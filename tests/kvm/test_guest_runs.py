@@ -38,9 +38,11 @@ from hypothesis import strategies as st
 from delphyne.el2.arch import world
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.frame import Frame
+from delphyne.el2.arch.hypervisor import Hcr
 from delphyne.el2.arch.world import Asked, Places
 from delphyne.el2.guest import vcpus
 from delphyne.el2.kvm import controls, exit_codes, fp, seats, vcpu_run
+from delphyne.el2.kvm.abilities import Abilities
 from delphyne.el2.kvm.names import Field
 from delphyne.lang import u64
 from delphyne.lang.machine import Machine, MachineError, switch
@@ -300,6 +302,23 @@ def test_controls_are_el2s_whatever_the_host_says(seed: int, hcr: int, mdcr: int
         assert seen["ICC_SRE_EL2"] == 0b0111
         assert one.registers(list(HOST_CONTROLS)) == HOST_CONTROLS
         assert one.machine.read_register("ICH_HCR_EL2") == 0
+
+
+@given(asked=WORDS, found=WORDS)
+def test_an_extension_is_a_guests_where_its_cpu_has_it(asked: int, found: int) -> None:
+    """FWB and ATA as the host says, TEA, TERR and TVM whatever it says, RW where EL1 has no AArch32; pointer authentication for who has it."""
+    can = Abilities.of(u64(found))
+    for authentication in (False, True):
+        made = controls.hcr(u64(asked), authentication, controls.hcr_always(can), controls.hcr_choice(can))
+        wanted = Hcr.of(u64(asked))
+        assert (made.fwb, made.ata) == (wanted.fwb and can.forced_write_back, wanted.ata and can.tags)
+        assert (made.tea, made.terr) == (can.ras, can.ras)
+        assert made.tvm == (wanted.tvm or can.trap_translation_writes)
+        assert made.rw == (wanted.rw or not can.aarch32_el1)
+        assert (made.apk, made.api) == (authentication, authentication)
+        extensions = Hcr(fwb=True, ata=True, tea=True, terr=True, apk=True, api=True).raw
+        assert made.raw & ~extensions & ~(controls.ALWAYS | controls.FROM_HOST) == 0
+        assert made.raw & controls.ALWAYS == controls.ALWAYS
 
 
 def test_a_guests_stage_2_is_its_shadow() -> None:

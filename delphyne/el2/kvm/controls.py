@@ -37,27 +37,32 @@ _FROM_HOST = Hcr(
 )
 FROM_HOST: Final = u64(int(_FROM_HOST.raw))
 """Its bits that are the host's to choose. RW says whether the guest's EL1 is AArch64."""
+_AUTHENTICATION = Hcr(apk=True, api=True)
+AUTHENTICATION: Final = u64(int(_AUTHENTICATION.raw))
+"""Pointer authentication is the guest's."""
 
 _PROTECTED_FROM_HOST = Hcr(vf=True, vi=True, twi=True, twe=True)
 PROTECTED_FROM_HOST: Final = u64(int(_PROTECTED_FROM_HOST.raw))
 """Of a protected guest's HCR_EL2 what is the host's to choose: its virtual interrupts, and whether its waits are heard of."""
 
 
-def hcr(asked: u64, cflags: u64, abilities: Abilities) -> Hcr:
-    """HCR_EL2 while a guest runs, from what the host asks for it."""
-    wanted = Hcr.of(ALWAYS | (asked & FROM_HOST))
-    host = Hcr.of(asked)
-    authentication = abilities.authentication and cflags & HAS_AUTHENTICATION != 0
-    return wanted.replace(
-        rw=wanted.rw or not abilities.aarch32_el1,
-        fwb=host.fwb and abilities.forced_write_back,
-        ata=host.ata and abilities.tags,
-        apk=authentication,
-        api=authentication,
-        tea=abilities.ras,
-        terr=abilities.ras,
-        tvm=wanted.tvm or abilities.trap_translation_writes,
-    )
+def hcr_always(abilities: Abilities) -> u64:
+    """The bits of HCR_EL2 that are set on one CPU while an ordinary guest runs, whatever its host says."""
+    return Hcr.of(ALWAYS).replace(
+        rw=not abilities.aarch32_el1, tea=abilities.ras, terr=abilities.ras, tvm=abilities.trap_translation_writes
+    ).raw  # fmt: skip
+
+
+def hcr_choice(abilities: Abilities) -> u64:
+    """Those that are the host's to choose there."""
+    return Hcr.of(FROM_HOST).replace(fwb=abilities.forced_write_back, ata=abilities.tags).raw
+
+
+def hcr(asked: u64, authentication: bool, always: u64, choice: u64) -> Hcr:
+    """HCR_EL2 while a guest runs, from what the host asks for it and what `hcr_always` and `hcr_choice` say of this CPU. `authentication`: it has
+    pointer authentication."""
+    chosen = always | (asked & choice)
+    return Hcr.of(chosen | AUTHENTICATION) if authentication else Hcr.of(chosen)
 
 
 def mdcr(asked: u64, dirty: bool, host: Mdcr) -> Mdcr:
@@ -69,11 +74,12 @@ def mdcr(asked: u64, dirty: bool, host: Mdcr) -> Mdcr:
     )
 
 
-def protected_hcr(asked: u64, abilities: Abilities) -> Hcr:
-    """HCR_EL2 while a protected guest runs: its EL1 is AArch64, its identification registers are EL2's to answer, and pointer authentication and
-    tags are hidden from it."""
-    wanted = Hcr.of(ALWAYS | (asked & PROTECTED_FROM_HOST))
-    return wanted.replace(rw=True, tid0=True, tid3=True, tea=abilities.ras, terr=abilities.ras, tvm=abilities.trap_translation_writes)
+def protected_hcr(abilities: Abilities) -> u64:
+    """HCR_EL2 on one CPU while a protected guest runs, but for PROTECTED_FROM_HOST: its EL1 is AArch64, its identification registers are EL2's to
+    answer, and pointer authentication and tags are hidden from it."""
+    return Hcr.of(ALWAYS).replace(
+        rw=True, tid0=True, tid3=True, tea=abilities.ras, terr=abilities.ras, tvm=abilities.trap_translation_writes
+    ).raw  # fmt: skip
 
 
 def protected_mdcr(host: Mdcr) -> Mdcr:

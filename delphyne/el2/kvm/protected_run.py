@@ -117,7 +117,7 @@ def _read(seat: Seat, x: u64) -> u64:
 def _load(seat: Seat, places: Places) -> None:
     monitors.buffers_enter(seat)
     world = seat.world
-    world.hcr = controls.protected_hcr(seat.asked.hcr, seat.abilities).raw
+    world.hcr = seat.hcr_protected | (seat.asked.hcr & controls.PROTECTED_FROM_HOST)
     world.vtcr = seat.vtcr
     world.vttbr = seat.vttbr
     world.cptr = controls.cptr(False, False).raw

@@ -17,7 +17,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.translation import physical_bits, physical_size
 from delphyne.el2.guest import ending, guards, processors, registers, touch, vcpus, vms
 from delphyne.el2.guest.vms import HostTable
-from delphyne.el2.kvm import abilities, host_memory, host_tables, layout
+from delphyne.el2.kvm import abilities, controls, host_memory, host_tables, layout
 from delphyne.el2.kvm.abilities import Abilities
 from delphyne.el2.kvm.host_tables import HostVtcr
 from delphyne.el2.kvm.layout import ABSENT, Layout
@@ -114,6 +114,10 @@ class Seat:
     offset: u64
     pmcr: u64
     abilities: Abilities
+    hcr_always: u64
+    """What `controls` makes of the abilities: of an ordinary guest's HCR_EL2 what is set, and what its host may choose; a protected guest's."""
+    hcr_choice: u64
+    hcr_protected: u64
 
 
 SEATS: Final = per_cpu(Seat, 64)
@@ -124,11 +128,19 @@ def begin() -> None:
     mine = SEATS.mine()
     first = mine.abilities.raw == 0
     stand_up(mine)
-    mine.abilities = abilities.find()
+    equip(mine, abilities.find())
     CPUS.mine().mitigation = mitigation.choose()
     mitigation.note()
     if first and mitigation.is_helpless():
         log(Level.WARNING, "this processor can be misled by what a guest trained it to predict, and its firmware has no remedy")
+
+
+def equip(seat: Seat, found: Abilities) -> None:
+    """What this CPU can do, and what that makes of the guests' controls."""
+    seat.abilities = found
+    seat.hcr_always = controls.hcr_always(found)
+    seat.hcr_choice = controls.hcr_choice(found)
+    seat.hcr_protected = controls.protected_hcr(found)
 
 
 def stand_up(seat: Seat) -> None:

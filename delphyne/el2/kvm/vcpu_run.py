@@ -59,7 +59,8 @@ def serve(frame: Frame, found: Layout, places: Places) -> u64 | Err:
         return code
     if seat.asked.iflags & controls.TO_ADJUST != 0:
         adjust.apply(seat, places)
-    hcr = controls.hcr(seat.asked.hcr, seat.asked.cflags, seat.abilities)
+    authentication = seat.abilities.authentication and seat.asked.cflags & controls.HAS_AUTHENTICATION != 0
+    hcr = controls.hcr(seat.asked.hcr, authentication, seat.hcr_always, seat.hcr_choice)
     if not aarch64.legal_pstate(seat.asked.pstate, not hcr.rw, seat.abilities.aarch32_el0):
         vcpus.release(seat.index, seat.word)
         return EXIT_ILLEGAL
