@@ -42,6 +42,8 @@ SMALL_SLOT, LARGE_SLOT, FRESH_SLOT, KEPT_SLOT = 1, 2, 3, 4
 READY = "bare guest: ready"
 """Said, where wanted, before the first command; the monitor then waits for a line. Behind it stand the physical addresses of two pages of the guest's
 RAM: of its code, at CODE, and of what a protected guest never reads, at TREE; and where the first is to this process."""
+ALLOWED = sorted(os.sched_getaffinity(0))
+"""The process's CPUs. A thread inherits the affinity of the one that starts it, which may be pinned by then."""
 CODE, TREE = RAM + PAGE, STUB - PAGE
 CLEAN = TREE - PAGE
 """A page of a protected guest's that it may only read."""
@@ -190,9 +192,8 @@ class Monitor:
 
 
 def pin(number: int) -> None:
-    """The calling thread stays on one CPU of those that it may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {allowed[number % len(allowed)]})
+    """The calling thread stays on one CPU of those that the process may use."""
+    os.sched_setaffinity(0, {ALLOWED[number % len(ALLOWED)]})
 
 
 def main(arguments: list[str]) -> int:

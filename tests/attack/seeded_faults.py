@@ -90,7 +90,7 @@ FAULTS = (
         "tests/kvm/test_pinned_frames.py",
     ),
     Fault(
-        "a protected guest's HCR_EL2 is the host's", "kvm/controls.py", "Hcr.of(ALWAYS | (asked & PROTECTED_FROM_HOST))", "Hcr.of(ALWAYS | asked)",
+        "a protected guest's HCR_EL2 is the host's", "kvm/protected_run.py", "(seat.asked.hcr & controls.PROTECTED_FROM_HOST)", "seat.asked.hcr",
         ENTRIES,
     ),
     Fault(

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,24 @@ def imported(tree: ast.Module) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names.append(str(node.module))
     return names
+
+
+def test_a_thread_of_a_pinned_one_is_pinned_to_another_cpu() -> None:
+    """What disturbs a guest from "the other CPU" has to be on it."""
+    before = os.sched_getaffinity(0)
+    seen: list[set[int]] = []
+
+    def pinned() -> None:
+        monitor.pin(1)
+        seen.append(os.sched_getaffinity(0))
+
+    try:
+        monitor.pin(0)
+        own = os.sched_getaffinity(0)
+        thread = threading.Thread(target=pinned)
+        thread.start()
+        thread.join()
+    finally:
+        os.sched_setaffinity(0, before)
+    assert len(own) == len(seen[0]) == 1
+    assert (own == seen[0]) == (len(before) == 1)
