@@ -27,7 +27,7 @@ from delphyne.lang.machine import MachineError
 A, B, C = HOST_AT, HOST_AT + PAGE, HOST_AT + 2 * PAGE
 HELLO = b"hello".ljust(PAGE, b"\0")
 OPERATIONS: tuple[Callable[..., object], ...] = (
-    private.export, private.give_up, private.return_held, private.share, private.unshare, private.retreat, private.reveal,
+    private.export, private.give_up, private.end, private.share, private.unshare, private.retreat, private.reveal,
 )  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def test_a_clean_page_is_measured_and_comes_back_read_only() -> None:
 
 def test_a_held_page_is_nobodys_to_reach_and_goes_back_as_it_came_or_zeroed() -> None:
     with a_world() as world:
-        for back, left in ((private.return_held, b"image"), (private.give_up, b"")):
+        for back, committed, left in ((private.end, False, b"image"), (private.end, True, b""), (private.give_up, False, b"")):
+            GUARDS.slots[FIRST].committed = committed
             world.put(None, A, b"image")
             assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL) is None
             assert (world.content(None, A), world.content(FIRST, IPA)) == (None, None)

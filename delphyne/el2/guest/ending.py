@@ -100,10 +100,7 @@ def _give_back_some(index: u64) -> bool:
         page = Ipa(guard.ended)
         found = steps.find(index, page)
         if found.level == LAST_LEVEL and found.descriptor.raw != 0:
-            if not guard.committed:
-                private.return_held(index, page)
-            else:
-                private.give_up(index, page)
+            private.end(index, page)
             given += 1
         span = level_size(found.level)
         guard.ended = (guard.ended & ~(span - 1)) + span
