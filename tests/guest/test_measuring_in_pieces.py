@@ -118,14 +118,17 @@ def test_a_page_is_so_many_stays_and_nobody_reaches_it_meanwhile(stub: Stub) -> 
     begins_protected(stub)
 
 
-def test_the_crypto_extensions_measure_a_page_in_one_stay() -> None:
+def test_the_crypto_extensions_measure_several_pages_in_one_stay_and_turn() -> None:
     with a_world() as world, drawing():
         try:
             made = Stub(world)
             assert made.answer(BEGIN, PAPER_AT) == 0
+            with mock.patch.object(turns, "is_mine", return_value=False):
+                assert made.call(MEASURE)[0] == int(EXIT_IRQ)
+                assert so_far(made) == (0, 0, 0)
             with mock.patch.object(turns, "over") as over:
                 assert made.answer(MEASURE) == 0
-            assert not over.called
+            assert over.call_count == 1, "eight of them are a piece"
         finally:
             wipe(processors.PROCESSORS)
             wipe(registers.MEMORY)
