@@ -31,6 +31,7 @@ from delphyne.lang import Array, Ipa, Level, Pa, cold, holds, log, owned, u8, u6
 
 PIECE: Final = u64(1024)
 """Bytes that one stay measures: a quarter of the 124,000 instructions of a page."""
+assert PAGE_SIZE % PIECE == 0
 
 
 @holds(GUESTS_LOCK)
@@ -74,7 +75,7 @@ def go_on(index: u64) -> None | Err:
     held = steps.absent_of(steps.find(index, page))
     assert held.fate is Fate.HELD, "a page that is measured is held"
     start = guard.measured
-    end = start + min(PAGE_SIZE if engine.is_quick() else PIECE, PAGE_SIZE - start)
+    end = start + (PAGE_SIZE if engine.is_quick() else PIECE)
     area = CPUS.mine().simd
     if guard.page == 0 and start == 0:
         engine.start(guard.digest)

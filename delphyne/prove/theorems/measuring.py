@@ -75,6 +75,7 @@ class Image:
 
     def _finish(self, digest: object, area: SimdArea, out: Slice[u8]) -> None:
         self._of_guard(digest)
+        self.given.require(int(out.length) == 32, "a digest of SHA-256")
         self.steps.append("finish")
 
     def _same(self, one: object, other: object) -> bool:
