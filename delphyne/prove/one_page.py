@@ -23,7 +23,7 @@ from delphyne.el2.arch import caches
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import Descriptor
-from delphyne.el2.guest import guards, steps, turns, vms, whole
+from delphyne.el2.guest import guards, measuring, steps, turns, vms, whole
 from delphyne.el2.memory import flush, frames, host_map, pages, tables
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -77,12 +77,15 @@ class Slot:
 
 
 class Bytes:
-    """The frame, as EL2 sees it."""
+    """The frame, as EL2 sees it, or the part of it between two offsets."""
 
     length = u64(4096)
 
+    def __init__(self, part: slice = slice(0, 4096)) -> None:
+        self.part = part
+
     def __getitem__(self, key: slice) -> Bytes:
-        return self
+        return Bytes(key)
 
 
 class Page:
@@ -112,6 +115,8 @@ class Page:
         """Whether the processor has the crypto extensions."""
         self.is_turn = True
         """Where it has not: whether this CPU may do a piece."""
+        self.in_part = False
+        """Whether a part of it is in its segment's digest, and a part is not (`guest/measuring.py`)."""
         self.table, self.table_above, self.slot = given.u64("table"), given.u64("table above"), given.u64("slot")
         given.assume(z3.ULT(term(self.slot), 512))
         self.word = self.word_of(self.kind)
@@ -188,6 +193,7 @@ class Page:
             (records.promise, self._promise), (records.release, self._release), (records.take, self._take), (records.put, self._put),
             (caches.clean_range, self._clean), (caches.zero_page, self._zero), (caches.clear_page, self._clear),
             (engine.is_quick, lambda: self.quick), (turns.is_mine, lambda: self.is_turn), (turns.over, self._over),
+            (measuring.is_under_way, self._is_under_way),
             (caches.forget_instructions, self._forget),
             (frames.take, self._moving("take", None, BUSY)), (frames.settle, self._moving("settle", BUSY, PRIVATE)),
             (frames.give, self._moving("give", PRIVATE, BUSY)), (frames.release, self._moving("release", BUSY, None)),
@@ -381,6 +387,12 @@ class Page:
         called("clear")
         self.written.append("zero")
         self.dirty_of_host = self.dirty_of_guest = self.dirty_of_own = self.forgotten = False
+
+    def _is_under_way(self, index: u64, ipa: Ipa) -> bool:
+        """As theorem measuring.is_under_way."""
+        self._of_page(index, ipa)
+        self.given.require(self.kind == "held", "asked of a page that is held")
+        return self.in_part
 
     def _over(self) -> None:
         """As theorem turns.over: no other piece is begun under these locks."""

@@ -207,6 +207,7 @@ def test_no_stay_at_el2_is_long(built: Built, places: Layout, kernel: str, attac
     """G6 and H16: a guest takes all tables and a host flushes all that it has; more VMs and vCPUs begin than have room, and all end at once."""
     reader = measured(built, kernel, "cortex-a57", target(places) + attacks)
     spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
+    print(reader.longest.length, spent)
     assert reader.count > 1000, f"only {reader.count} stays were seen"
     assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
 

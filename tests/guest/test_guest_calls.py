@@ -33,6 +33,7 @@ from delphyne.bench.protected import PAGE_LIMIT
 from delphyne.el2.arch import mitigation
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import abi, private
+from delphyne.el2.kvm import protected_calls
 from delphyne.el2.kvm.exit_codes import EXIT_TRAP, GUEST_GOES_ON
 from delphyne.el2.memory import frames, host_map, pages, tables
 from delphyne.el2.memory.frames import State
@@ -49,7 +50,7 @@ SHARE, UNSHARE, RELINQUISH = (int(number) for number in (abi.MEM_SHARE, abi.MEM_
 SHARE_RANGE, UNSHARE_RANGE = int(abi.SHARE_RANGE), int(abi.UNSHARE_RANGE)
 MAP, UNMAP = int(abi.MMIO_GUARD_MAP), int(abi.MMIO_GUARD_UNMAP)
 PRIVATE = page_of("private")
-ONE_STAY = 8
+ONE_STAY = int(protected_calls.SHARES)
 """Pages that a call about many does in one stay at most."""
 
 NO_PAGES = {

@@ -27,7 +27,7 @@ from delphyne.lang.machine import MachineError
 A, B, C = HOST_AT, HOST_AT + PAGE, HOST_AT + 2 * PAGE
 HELLO = b"hello".ljust(PAGE, b"\0")
 OPERATIONS: tuple[Callable[..., object], ...] = (
-    private.export, private.give_up, private.return_held, private.share, private.unshare, private.retreat, private.reveal,
+    private.export, private.give_up, private.end, private.share, private.unshare, private.retreat, private.reveal,
 )  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def test_a_clean_page_is_measured_and_comes_back_read_only() -> None:
 
 def test_a_held_page_is_nobodys_to_reach_and_goes_back_as_it_came_or_zeroed() -> None:
     with a_world() as world:
-        for back, left in ((private.return_held, b"image"), (private.give_up, b"")):
+        for back, committed, left in ((private.end, False, b"image"), (private.end, True, b""), (private.give_up, False, b"")):
+            GUARDS.slots[FIRST].committed = committed
             world.put(None, A, b"image")
             assert world.do(private.hold, u64(FIRST), Ipa(u64(IPA)), Pa(u64(A)), steps.FULL) is None
             assert (world.content(None, A), world.content(FIRST, IPA)) == (None, None)
@@ -417,3 +418,25 @@ def test_a_page_beyond_the_guests_addresses_is_not_lent() -> None:
             with frames.LOCK, GUESTS_LOCK:
                 assert lent.fill(u64(FIRST), Ipa(u64(1 << shift)), shadow.HostLeaf(u64(3), u64(A), leaf)) is Err.RANGE
         assert books(world) == before
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_the_end_of_a_guest_finds_every_page_at_the_edges_of_its_tables(committed: bool) -> None:
+    """A piece looks for a table once: the page behind its last one stands in another, which may be there or not."""
+    places = (0, 1, 510, 511, 512, 1023, 1025, 3 * 512, 4 * 512 - 1, 511 * 512 + 511, 512 * 512, 513 * 512)
+    with a_world() as world:
+        for number, place in enumerate(places):
+            world.put(None, HOST_AT + number * PAGE, HELLO)
+            held = world.do(private.hold, u64(FIRST), Ipa(u64(IPA + place * PAGE)), Pa(u64(HOST_AT + number * PAGE)), steps.FULL)
+            assert held is None
+        guard, looked = GUARDS.slots[FIRST], 0
+        guard.committed = committed
+        with mock.patch.object(ending, "STEPS", u64(100)):
+            while not world.do(ending._give_back_some, u64(FIRST)):
+                looked += 1
+        assert looked > 4 * 512 // 100, "so many slots in a piece, and no more"
+        assert int(guard.private) == 0
+        for number in range(len(places)):
+            assert world.entry(HOST_AT + number * PAGE).state is State.HOST
+            assert world.content(None, HOST_AT + number * PAGE) == (bytes(PAGE) if committed else HELLO)
+        world.check()

@@ -19,7 +19,7 @@ from delphyne.lang import Ipa, u64, wipe
 THERE = ("private", "shared", "clean", "held", "held, clean")
 """States in which the guest has a frame."""
 READ_ONLY, NOTHING = 0b01 << 6, 0
-PIECE = 6
+PIECE = int(protected_flushes.PAGES)
 """Pages that one piece of a call exports at most."""
 LOCKED = 1 << 10
 EVERY_LEVEL = (0, 1, 2, 3, 2**31 - 1, WORD)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from unittest import mock
 
 import pytest
-from calling_guest import drawing
+from calling_guest import ROOMY, Caller, a_caller, differences, drawing, page_of, picture
 from private_world import FIRST, HOST_AT, IPA, PAGE, SECOND, World, a_world
 from test_becoming_protected import BEGIN, COMMIT, MEASURE, PAPER_AT, Stub
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import ending, moving, private, processors, registers, steps, turns
+from delphyne.el2.guest import abi, ending, moving, private, processors, registers, steps, turns
 from delphyne.el2.guest.guards import GUARDS, Phase
-from delphyne.el2.kvm import seats
-from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_IRQ
+from delphyne.el2.kvm import protected_calls, protected_flushes, seats
+from delphyne.el2.kvm.exit_codes import COMMITTED, EXIT_IRQ, GUEST_GOES_ON
 from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.memory import frames
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
@@ -259,6 +259,95 @@ def test_one_stay_does_the_last_piece_of_one_dead_guest() -> None:
                 ended.append((later, over.call_count, bool(GUARDS.slots[FIRST].used), bool(GUARDS.slots[SECOND].used)))
         assert ended == [(True, 1, False, True), (False, 1, False, False), (False, 0, False, False)]
         world.check()
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    """Its host's table leads to none of the pages that its guest has."""
+    with a_caller() as made:
+        yield made
+    wipe(seats.SEATS.mine())
+
+
+def flush(caller: Caller, count: int, start: int = IPA) -> object:
+    """The host's call about TLBs, as this CPU makes it once."""
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        return protected_flushes.pages(u64(FIRST), Ipa(u64(start)), u64(count))
+
+
+@pytest.mark.parametrize("count", [2, 64, 512])
+def test_a_call_about_tlbs_for_many_pages_does_nothing_out_of_turn(caller: Caller, count: int) -> None:
+    """And what was done of it before stays done."""
+    out_of_turn = mock.patch.object(turns, "is_mine", return_value=False)
+    for start in (IPA, page_of("clean")):
+        before = picture(caller.world)
+        with out_of_turn, mock.patch.object(turns, "over") as over:
+            assert flush(caller, count, start) is Err.BUSY
+        assert not over.called
+        assert differences(before, picture(caller.world)) == []
+        with mock.patch.object(turns, "over") as over:
+            flush(caller, count, start)
+        assert over.call_count == 1
+        caller.world.check()
+
+
+def test_a_call_about_one_page_needs_no_turn(caller: Caller) -> None:
+    """It is as long as any other operation on a page."""
+    with mock.patch.object(turns, "is_mine", return_value=False) as asked, mock.patch.object(turns, "over") as over:
+        assert flush(caller, 1, page_of("private")) is None
+    assert not asked.called
+    assert not over.called
+    assert caller.fate(page_of("private")) == "EXPORTED"
+
+
+def test_cpus_that_call_about_tlbs_at_once_wait_for_one_piece_each(caller: Caller) -> None:
+    """Eight of them for all of the guest's memory: who waited for a piece does none, and all come to their end."""
+    tickets, waiting = Tickets(0), deque(range(8))
+    tickets.taken = len(waiting)
+    pieces = in_a_row = 0
+    with mock.patch.object(turns, "frames_tickets", tickets.word):
+        while waiting:
+            cpu = waiting.popleft()
+            with mock.patch.object(turns, "over", wraps=turns.over) as over:
+                done = flush(caller, 64 + cpu)
+            in_a_row = 0 if over.called else in_a_row + 1
+            pieces += over.called
+            assert in_a_row < 8, "somebody may"
+            assert over.called or done is Err.BUSY
+            if done is not None:
+                waiting.append(cpu)
+            tickets.served += 1
+            tickets.taken = tickets.served + len(waiting)
+    assert pieces >= 8
+    assert {caller.fate(page_of(state)) for state in ("private", "clean", "held")} == {"EXPORTED"}
+    caller.world.check()
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_call_to_share_many_pages_does_one_out_of_turn(pieces: bool) -> None:
+    with a_caller() as caller:
+        first = ROOMY + (1 << 30)
+        with (
+            mock.patch.object(turns, "is_mine", return_value=False), mock.patch.object(turns, "over") as over,
+            mock.patch.object(protected_calls.engine, "is_quick", return_value=not pieces),
+        ):  # fmt: skip
+            answered = caller.call(int(abi.SHARE_RANGE), first, 64)
+        assert (answered.code, answered.x[:2]) == (int(GUEST_GOES_ON), (0, 1))
+        assert not over.called
+        with mock.patch.object(turns, "over") as over, mock.patch.object(protected_calls.engine, "is_quick", return_value=not pieces):
+            answered = caller.call(int(abi.SHARE_RANGE), first + PAGE, 64)
+        assert answered.x[:2] == (0, 1 if pieces else int(protected_calls.SHARES))
+        assert over.call_count == (not pieces)
+        caller.world.check()
+
+
+def test_a_call_to_share_many_pages_takes_the_locks_once() -> None:
+    """Each time that it took them it could wait for a piece."""
+    with a_caller() as caller:
+        before = frames.LOCK.tickets, GUESTS_LOCK.tickets
+        assert caller.call(int(abi.SHARE_RANGE), ROOMY + (1 << 30), 64).x[1] == int(protected_calls.SHARES)
+        after = frames.LOCK.tickets, GUESTS_LOCK.tickets
+        assert [a[1] - b[1] for a, b in zip(after, before, strict=True)] == [1, 1]
 
 
 def test_the_simulated_lock_counts_its_tickets() -> None:

@@ -17,7 +17,7 @@ from unittest import mock
 from delphyne.el2.arch.cpu import CPUS
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import AbortIss, Esr
-from delphyne.el2.guest import vcpus, vms
+from delphyne.el2.guest import turns, vcpus, vms
 from delphyne.el2.kvm import faults, flushes, names, seats
 from delphyne.el2.kvm.faults import Shown
 from delphyne.el2.kvm.layout import ABSENT, NO_REGISTER, Layout
@@ -499,7 +499,7 @@ def until_done(call: object) -> None:
 def forget_statics() -> None:
     """What a reset of the machine does."""
     forget_held_locks()
-    for static in (pages.POOLS, pages.REGION, frames.LAYOUT):
+    for static in (pages.POOLS, pages.REGION, frames.LAYOUT, turns.TURNS):
         wipe(static)
     # The same for long arrays, of which few elements were ever touched.
     for array in (graveyard.GRAVEYARD.graves, vms.VMS.slots, vcpus.VCPUS.slots, vcpus.CLAIMS):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from guests_world import (
     ACCESS_FLAG,
@@ -26,9 +28,12 @@ from guests_world import (
     attributes,
 )
 
-from delphyne.el2.kvm import faults
+from delphyne.el2.arch.err import Err
+from delphyne.el2.guest import turns, vms
+from delphyne.el2.kvm import faults, flushes
 from delphyne.el2.kvm.faults import Shown
-from delphyne.el2.memory import frames, graveyard, pages
+from delphyne.el2.memory import frames, graveyard, pages, shadow
+from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.pages import PoolName
 from delphyne.lang import Ipa, Pa, u16, u64
 
@@ -121,6 +126,43 @@ def test_a_range_that_ends_inside_a_block_takes_away_all_of_it() -> None:
         world.touch(seat, 0x8010_0000, WRITE)
         world.remove(vm, 0x8000_0000, 2)
         world.flush_pages(vm, 0x8000_0000, 16)
+        world.check()
+
+
+@pytest.mark.parametrize("count", [1, 2, 512, 1024])
+def test_a_call_for_a_range_takes_a_turn_and_one_for_a_page_does_not(count: int) -> None:
+    """Where it has more slots than a call looks at, all of the shadow goes by the same stay, which takes the locks once."""
+    with a_world() as world:
+        vm = world.new_vm()
+        seat = world.sit(vm)
+        world.put(vm, 0x8000_0000, 3, GUEST_MEMORY | attributes())
+        world.touch(seat, 0x8000_0000, READ)
+        world.remove(vm, 0x8000_0000, 3)
+        for page in range(0, count * PAGE, 0x20_0000):
+            world.put(vm, 0x8000_0000 + page + PAGE, 3, GUEST_MEMORY + PAGE | attributes())
+            world.touch(seat, 0x8000_0000 + page + PAGE, READ)
+        with GUESTS_LOCK:
+            index = vms.find(u64(vm.mmu))
+            assert index is not None
+            before = shadow.look(vms.VMS.slots[index].shadow, Ipa(u64(0x8000_0000)))
+        with mock.patch.object(turns, "is_mine", return_value=False) as asked, mock.patch.object(turns, "over") as over:
+            refused = flushes.pages(u64(vm.mmu), u64(0x8000_0000), u64(count))
+        assert asked.called == (count != 1)
+        assert not over.called
+        assert (refused is Err.BUSY) == (count != 1)
+        if count != 1:
+            with GUESTS_LOCK:
+                assert shadow.look(vms.VMS.slots[index].shadow, Ipa(u64(0x8000_0000))) == before
+        taken = frames.LOCK.tickets[1]
+        with mock.patch.object(turns, "over") as over:
+            assert flushes.pages(u64(vm.mmu), u64(0x8000_0000), u64(count)) is None
+        assert over.call_count == (count != 1)
+        assert frames.LOCK.tickets[1] == taken + 1
+        with GUESTS_LOCK:
+            assert shadow.look(vms.VMS.slots[index].shadow, Ipa(u64(0x8000_0000))) is None
+            behind = shadow.look(vms.VMS.slots[index].shadow, Ipa(u64(0x8000_0000 + (count - 1) // 512 * 0x20_0000 + PAGE)))
+        assert (behind is None) == (count != 1)
+        vm.stale = []
         world.check()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -13,9 +14,10 @@ from guest_runs import HOST_HCR, IRQ, PLAIN_CPU, SYNC, Left, Runs
 from guests_world import GUEST_MEMORY, a_world, attributes
 
 from delphyne.board.protected_image import EXECUTE, MMIO, RAM, READ, WRITE, Manifest, Window
-from delphyne.el2.guest import abi, guards, private, registers, vcpus
+from delphyne.el2.guest import abi, guards, measuring, private, registers, vcpus
 from delphyne.el2.guest.processors import PROCESSORS
 from delphyne.el2.guest.registers import OWN
+from delphyne.el2.guest.steps import Absent, Fate
 from delphyne.el2.kvm import exit_codes
 from delphyne.el2.kvm.seats import SEATS
 from delphyne.el2.sealing import entropy, generator
@@ -42,8 +44,13 @@ def manifest(content: bytes) -> bytes:
 def becoming(content: bytes = CONTENT) -> Iterator[Runs]:
     """A vCPU of an ordinary guest that could become protected, on a machine of two CPUs. The pages that it has measured are not taken from the host's
     map, since this host has none: that is `private`'s own business."""
+    held = Absent(fate=Fate.HELD, content=u64((FRAMES + PAGE) // PAGE))
+    not_taken = SimpleNamespace(find=lambda index, page: None, absent_of=lambda found: held)
     try:
-        with a_world(2) as world, mock.patch.object(private, "hold", return_value=None), mock.patch.object(generator, "fill", return_value=None):
+        with (
+            a_world(2) as world, mock.patch.object(private, "hold", return_value=None), mock.patch.object(measuring, "steps", not_taken),
+            mock.patch.object(generator, "fill", return_value=None),
+        ):  # fmt: skip
             one = Runs(world, world.new_vm())
             for name, value in one.registers(list(PLAIN_CPU)).items():
                 one.machine.cpus[1].registers[name] = value
@@ -84,9 +91,15 @@ def elsewhere(one: Runs) -> None:
         assert one.run() == exit_codes.EXIT_IRQ
 
 
-def commit(one: Runs) -> None:
-    while call(one, int(abi.PROTECT_MEASURE)) != 0:
+def measure(one: Runs) -> int:
+    """MEASURE until it is done or refused; its x0."""
+    while (x0 := call(one, int(abi.PROTECT_MEASURE))) == 1:
         pass
+    return x0
+
+
+def commit(one: Runs) -> None:
+    assert measure(one) == 0
     call(one, int(abi.PROTECT_COMMIT))
     assert SEATS.mine().own.raw != 0
 
@@ -118,6 +131,8 @@ def test_a_cpu_that_knew_the_vcpu_before_runs_it_protected(when: str) -> None:
         assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0
         if when == "between":
             elsewhere(one)
+            assert call(one, int(abi.PROTECT_MEASURE)) == 1, "a piece, and the vCPU moves before the next"
+            elsewhere(one)
         commit(one)
         begins(one)
 
@@ -126,7 +141,7 @@ def test_a_cpu_that_knew_the_vcpu_while_it_was_measured_forgets_a_guard_that_end
     with becoming(b"something else".ljust(PAGE, b"\0")) as one:
         assert call(one, int(abi.PROTECT_BEGIN), IPA) == 0
         elsewhere(one)
-        assert call(one, int(abi.PROTECT_MEASURE)) == int(abi.DENIED)
+        assert measure(one) == int(abi.DENIED)
         elsewhere(one)
         with one.machine.on(1):
             assert SEATS.mine().guard == 0
@@ -141,7 +156,7 @@ def test_another_vcpu_that_was_kept_waiting_runs_when_the_guest_stays_an_ordinar
         with one.machine.on(1):
             one.machine.write_register("HCR_EL2", HOST_HCR)
             assert other.run() == exit_codes.EXIT_ILLEGAL, "nobody else runs while a guest is measured"
-        assert call(one, int(abi.PROTECT_MEASURE)) == int(abi.DENIED)
+        assert measure(one) == int(abi.DENIED)
         one.machine.guest = other._enter
         with one.machine.on(1):
             assert other.run() == exit_codes.EXIT_IRQ

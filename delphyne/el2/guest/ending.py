@@ -18,15 +18,16 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
 from delphyne.el2.guest import guards, private, processors, steps, touch, turns, vcpus
 from delphyne.el2.guest.guards import GUARDS
-from delphyne.el2.memory import frames, graveyard, shadow
+from delphyne.el2.memory import frames, graveyard, shadow, tables
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_LOCK
+from delphyne.el2.memory.tables import Walk
 from delphyne.lang import Ipa, Va, cold, holds, owned, u64, wipe
 
 PAGES: Final = u64(32)
 """Pages that one piece gives back at most."""
-STEPS: Final = u64(1024)
-"""Slots that one piece looks at: some 150,000 instructions with the pages, with the crypto extensions or without, and in its turn (`turns`)."""
+STEPS: Final = u64(512)
+"""Slots that one piece looks at: some 64,000 instructions with the pages, with the crypto extensions or without, and in its turn (`turns`)."""
 
 
 @cold
@@ -94,18 +95,24 @@ def _give_back_some(index: u64) -> bool:
     if not turns.is_mine():
         return False
     given = u64(0)
+    found = steps.find(index, Ipa(guard.ended))
     for _ in u64.range(STEPS):
-        if guard.ended >= limit or given == PAGES:
-            break
         page = Ipa(guard.ended)
-        found = steps.find(index, page)
         if found.level == LAST_LEVEL and found.descriptor.raw != 0:
-            if not guard.committed:
-                private.return_held(index, page)
-            else:
-                private.give_up(index, page)
+            private.end(index, page)
             given += 1
         span = level_size(found.level)
         guard.ended = (guard.ended & ~(span - 1)) + span
+        if guard.ended >= limit or given == PAGES:
+            break
+        found = _next(index, Ipa(guard.ended), found)
     turns.over()
     return guard.ended >= limit
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _next(index: u64, page: Ipa, before: Walk) -> Walk:
+    """As `steps.find`, behind what that found for the page before: the same table is not looked for again."""
+    is_same = before.level == LAST_LEVEL and page.raw % level_size(LAST_LEVEL - 1) != 0
+    return tables.in_last_table(before.table, page.raw) if is_same else steps.find(index, page)

@@ -38,9 +38,9 @@ class Phase(Enum8):
 @struct
 class Guard:
     """One protected guest. `committed`: it has been PROTECTED. `leaving`: it is at its end by its own call. `manifest` is EL2's own copy. `segment`
-    and `page` say what is measured next, `digest` what was of that segment. `private` counts pages that are promised a record. `ended` is how far its
-    pages are given back, `wiped` that its key is gone too, while its VM is not (`ending.wipe_next`). `lent` are the host's pages in its tables while
-    it is MEASURING (`lent`)."""
+    and `page` say what is measured next, `measured` how many bytes of that page already are (`measuring`), `digest` what was of that segment.
+    `private` counts pages that are promised a record. `ended` is how far its pages are given back, `wiped` that its key is gone too, while its VM is
+    not (`ending.wipe_next`). `lent` are the host's pages in its tables while it is MEASURING (`lent`)."""
 
     used: bool
     committed: bool
@@ -54,6 +54,7 @@ class Guard:
     measurement: Array[u8, 32]
     segment: u64
     page: u64
+    measured: u64
     digest: sha256.Sha256
     private: u64
     ended: u64

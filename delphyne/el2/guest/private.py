@@ -17,7 +17,7 @@ from __future__ import annotations
 from delphyne.el2.arch.caches import clean_range, forget_instructions, zero_page
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Descriptor, Stage2Leaf, Stage2Memory
-from delphyne.el2.guest import guards, moving, steps, whole
+from delphyne.el2.guest import guards, measuring, moving, steps, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Absent, Fate
 from delphyne.el2.memory import frames, host_map, shadow, stage2, tables
@@ -155,7 +155,8 @@ def reveal(index: u64, ipa: Ipa) -> None:
 @holds(GUESTS_LOCK)
 def export(index: u64, ipa: Ipa) -> None | Err:
     """The guest's page, mapped or HELD, goes to the host: encrypted, or measured where it is clean. A page with another fate stays, but one that is
-    MOVING. It cannot fail; Err.BUSY where a piece of it was done and it is to be asked for again."""
+    MOVING; one of which only a part is in its segment's digest (`measuring`) is measured to its end first. It cannot fail; Err.BUSY where a piece of
+    it was done and it is to be asked for again."""
     return _export(index, ipa, steps.find(index, ipa))
 
 
@@ -169,6 +170,9 @@ def _export(index: u64, ipa: Ipa, found: Walk) -> None | Err:
         terms = Terms(read=leaf.read, write=leaf.write, execute=not leaf.execute_never, clean=leaf.software == steps.CLEAN_MARK)
         return moving.take_out(index, ipa, Pa(leaf.frame * PAGE_SIZE), found, terms)
     if leaf is None and held.fate is Fate.HELD:
+        if measuring.is_under_way(index, ipa):
+            _ = measuring.go_on(index)  # Whatever came of it, who wants the page asks again.
+            return Err.BUSY
         terms = Terms(read=held.read, write=held.write, execute=held.execute, clean=not held.write)
         return moving.take_out(index, ipa, Pa(held.content * PAGE_SIZE), found, terms)
     if held.fate is Fate.MOVING:
@@ -206,11 +210,12 @@ def give_up(index: u64, ipa: Ipa) -> None:
 @holds(FRAMES_LOCK)
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
-def return_held(index: u64, ipa: Ipa) -> None:
-    """A page that is HELD goes back to the host as it came; any other is given up. For a guest that never was protected: the host wrote it."""
+def end(index: u64, ipa: Ipa) -> None:
+    """A page of a guest that is STOPPED goes to the host for good: given up; or as it came where it is HELD and the guest never was protected, as
+    then the host wrote it."""
     found = steps.find(index, ipa)
     held = steps.absent_of(found)
-    if steps.leaf_of(found) is None and held.fate is Fate.HELD:
+    if held.fate is Fate.HELD and not GUARDS.slots[index].committed:
         pa = Pa(held.content * PAGE_SIZE)
         steps.must(frames.give(pa, guards.owner(index), ipa))
         steps.write(found, u64(0))

@@ -59,7 +59,7 @@ def serve(pa: Pa) -> bool:
             index = u64(entry.owner) - 1
             page = Ipa(entry.page * PAGE_SIZE)
             if GUARDS.slots[index].phase is Phase.STOPPED:
-                private.give_up(index, page)
+                private.end(index, page)
                 return True
             exported = private.export(index, page)
             # Where pieces are left the host touches it again, after its interrupts.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns for pieces: work under the locks that is long on a processor without crypto extensions (a piece of a page that moves, a page that is
-measured, the measurement at COMMIT), and on any processor a piece of a guest's end. A CPU that waits for the locks waits for one piece at most,
-however many CPUs want to do one.
+"""Turns for pieces: work under the locks that is long. On a processor without crypto extensions that is a piece of a page that moves or is measured,
+and the measurement at COMMIT; on any, a piece of a guest's end, of a call about TLBs for more than one page, of the pages that are measured before
+COMMIT, and of a call to share several pages. A CPU that waits for the locks waits for one piece at most, however many CPUs want to do one.
 
 `frames.LOCK` is a ticket lock: who comes first is served first. `over` notes, when a piece ends, under which ticket it was done and how many tickets
 are out, its own among them. No piece begins before as many tickets have been served (`is_mine`); whose turn it is not gives the locks up at once and
@@ -16,7 +16,7 @@ What follows from it:
   wrongly for so many tickets at most, and each refusal uses one of them up.
 - A CPU that takes its ticket after `over` and before the locks are free waits for the end of that stay, and may begin a piece.
 - Waiting for HOST_LOCK or GUESTS_LOCK alone is waiting for whoever holds all three, and these locks are served in turn too: it is one piece for each
-  time that a stay takes one of them.
+  time that a stay takes one of them. A stay that waited for a piece does none, so that it is as long as what it waited for and something short.
 
 Lock, held: `frames.LOCK` (10).
 """

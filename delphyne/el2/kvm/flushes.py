@@ -15,7 +15,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import ADDRESS_LIMIT, LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import vms
+from delphyne.el2.guest import turns, vms
 from delphyne.el2.kvm import host_tables, near, protected_flushes, seats
 from delphyne.el2.kvm.host_tables import Walked
 from delphyne.el2.kvm.seats import SEATS
@@ -25,7 +25,7 @@ from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.lang import Domain, Ipa, apart, dsb, holds, ic_iallu, isb, tlbi_vmalle1, u64
 
 STEPS: Final = u64(512)
-"""Slots that one call for a range looks at; where it has more the whole shadow goes."""
+"""Slots that one call for a range looks at, in its turn (`turns`); where it has more the whole shadow goes."""
 PIECES: Final = u64(8)
 """Pieces of the graveyard's work that a call does where it has no room."""
 
@@ -111,10 +111,13 @@ def pages(mmu: u64, start: u64, count: u64) -> None | Err:
             return protected_flushes.pages(index, Ipa(start & ~(PAGE_SIZE - 1)), count)
         if vm.shadow.huge:
             return _drop_all(index)
+        if count != 1 and not turns.is_mine():
+            return Err.BUSY
         shadow.forget_tables(vm.shadow)
-        if _clear_pages(index, start & ~(PAGE_SIZE - 1), count):
-            return None
-    return everything(mmu)
+        is_done = _clear_pages(index, start & ~(PAGE_SIZE - 1), count)
+        if count != 1:
+            turns.over()
+        return None if is_done else _drop_all(index)
 
 
 @holds(frames.LOCK)
@@ -135,8 +138,9 @@ def _clear_pages(index: u64, start: u64, count: u64) -> bool:
     for _ in u64.range(STEPS):
         if at >= limit:
             break
-        span = shadow.span_at(vm.shadow, Ipa(at))
-        cleared = shadow.clear(vm.shadow, Ipa(at))
+        found = shadow.find(vm.shadow, Ipa(at))
+        span = level_size(found.level)
+        cleared = shadow.clear_found(vm.shadow, found)
         if isinstance(cleared, Err):
             done = False
             break

@@ -15,7 +15,7 @@ from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, Esr, ExceptionClass
 from delphyne.el2.arch.pagetable import PAGE_SIZE
 from delphyne.el2.arch.world import Places
-from delphyne.el2.guest import abi, manifest, private, processors, registers, steps
+from delphyne.el2.guest import abi, manifest, private, processors, registers, steps, turns
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.manifest import WindowKind
 from delphyne.el2.guest.registers import Expects
@@ -31,10 +31,10 @@ from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.sealing import engine
 from delphyne.lang import Ipa, apart, holds, load_le64, u8, u64, wrap_sub
 
-SHARES: Final = u64(8)
-"""Pages that one call shares or unshares at most; the guest calls again for the rest. Each may have to be imported first, by some 18,400
-instructions, since a page that the host only touched is exported and still in its table. One where that is done in pieces: each time
-that a stay takes the locks it may wait for a piece (`turns`)."""
+SHARES: Final = u64(3)
+"""Pages that one call shares or unshares at most, in its turn (`turns`); the guest calls again for the rest. Each may have to be imported first, by
+some 18,400 instructions, 26,300 with the first page that leaves a block of the host's, since a page that the host only touched is exported and still
+in its table. One out of turn, and where that is done in pieces."""
 PSCI_LAST: Final = u64(0x1F)
 """PSCI's functions are numbered from 0 to this."""
 PSCI_32: Final = u64(0x8400_0000)
@@ -116,10 +116,15 @@ def _answer_four(seat: Seat, x0: u64, x1: u64, x2: u64, x3: u64) -> None:
 
 def _window(seat: Seat, address: u64) -> WindowKind:
     """In which window a page lies; NONE for what is no page."""
+    with GUESTS_LOCK:
+        return _window_held(seat, address)
+
+
+@holds(GUESTS_LOCK)
+def _window_held(seat: Seat, address: u64) -> WindowKind:
     if address % PAGE_SIZE != 0 or address >= abi.ADDRESS_LIMIT:
         return WindowKind.NONE
-    with GUESTS_LOCK:
-        return manifest.kind_of(GUARDS.slots[seat.guard - 1].manifest[:], Ipa(address))
+    return manifest.kind_of(GUARDS.slots[seat.guard - 1].manifest[:], Ipa(address))
 
 
 def _serve_page(seat: Seat, places: Places, function: u64) -> u64:
@@ -141,18 +146,21 @@ def _serve_range(seat: Seat, places: Places, function: u64) -> u64:
     address = registers.general(seat.own, u64(1))
     count = registers.general(seat.own, u64(2))
     one = abi.MEM_SHARE if function == abi.SHARE_RANGE else abi.MEM_UNSHARE
-    most = min(count, SHARES if engine.is_quick() else u64(1))
+    answer = protected_faults.Answer(Outcome.DONE, u8(0))
     done = u64(0)
-    while done < most and _window(seat, address) is WindowKind.RAM:
-        answer = _do(seat, Ipa(address), one)
-        if answer.outcome is Outcome.REFUSED:
-            break
-        if answer.outcome is not Outcome.DONE:
-            if done != 0:
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        is_piece = count > 1 and engine.is_quick() and turns.is_mine()
+        most = min(count, SHARES if is_piece else u64(1))
+        while done < most and _window_held(seat, address) is WindowKind.RAM:
+            answer = _do_held(seat, Ipa(address), one)
+            if answer.outcome is not Outcome.DONE:
                 break
-            return _wait(seat, places, Ipa(address), answer)
-        done += 1
-        address += PAGE_SIZE
+            done += 1
+            address += PAGE_SIZE
+        if is_piece:
+            turns.over()
+    if done == 0 and answer.outcome is not Outcome.DONE and answer.outcome is not Outcome.REFUSED:
+        return _wait(seat, places, Ipa(address), answer)
     registers.put_general(seat.own, u64(1), done)
     _answer(seat, abi.SUCCESS if done != 0 or count == 0 else abi.INVALID)
     return GUEST_GOES_ON

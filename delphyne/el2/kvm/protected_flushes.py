@@ -2,7 +2,8 @@
 """The host's calls about TLBs for a protected guest: a page whose leaf is gone from the host's table, or names another frame, goes to the host,
 exported (DESIGN.md 8). What is still there stays, whatever its rights are by now; so does a page that the host has only locked to change its leaf.
 
-A call is done in pieces: it stays the host's next instruction until its last page was looked at. How far it is, is kept for each CPU.
+A call is done in pieces: it stays the host's next instruction until its last page was looked at. How far it is, is kept for each CPU. A piece of a
+call for more than one page takes its turn (`turns`), so that of CPUs that make such calls at once each waits for one piece.
 
 Locks, all held: `frames.LOCK` (10), HOST_LOCK (22), GUESTS_LOCK (24).
 """
@@ -13,7 +14,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, level_size
-from delphyne.el2.guest import lent, moving, private, steps, vms, whole
+from delphyne.el2.guest import lent, moving, private, steps, turns, vms, whole
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.kvm import host_tables
@@ -25,10 +26,10 @@ from delphyne.el2.memory.host_map import HOST_LOCK
 from delphyne.el2.memory.tables import Walk
 from delphyne.lang import Ipa, Pa, holds, u64, unreachable
 
-PAGES: Final = u64(6)
+PAGES: Final = u64(2)
 """Pages that one piece exports at most."""
-STEPS: Final = u64(512)
-"""Slots that one piece looks at."""
+STEPS: Final = u64(128)
+"""Slots that one piece looks at, in the guest's table and, where the guest has a frame, in the host's."""
 LOCKED: Final = u64(1 << 10)
 """KVM_INVALID_PTE_LOCKED (arch/arm64/kvm/hyp/pgtable.c): the leaf is about to be replaced."""
 
@@ -59,7 +60,21 @@ def everything(vm: u64) -> None:
 @holds(HOST_LOCK)
 @holds(GUESTS_LOCK)
 def pages(vm: u64, start: Ipa, count: u64) -> None | Err:
-    """Call for a range. Err.BUSY where the host is to call again."""
+    """Call for a range. Err.BUSY where the host is to call again: where nothing was done, as it is not this CPU's turn, too."""
+    is_piece = count != 1
+    if is_piece and not turns.is_mine():
+        return Err.BUSY
+    done = _go_on(vm, start, count)
+    if is_piece:
+        turns.over()
+    return done
+
+
+@holds(frames.LOCK)
+@holds(HOST_LOCK)
+@holds(GUESTS_LOCK)
+def _go_on(vm: u64, start: Ipa, count: u64) -> None | Err:
+    """A piece of it."""
     index = vms.VMS.slots[vm].guard - 1
     if not GUARDS.slots[index].committed:
         lent.drop_all(index)

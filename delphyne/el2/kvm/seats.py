@@ -182,9 +182,12 @@ def stop_if_gone(found: Layout, pa: Pa) -> None:
 
 @cold
 def bury_dead(found: Layout) -> bool:
-    """End VMs that have left their structures: the host has said that it runs no more guests for now. False where there may be more than one stay
-    at EL2 is for: the host is then to call again. Of protected guests one piece is done at most (`turns`): `_end_dead` does the rest when a VM
-    begins."""
+    """End VMs that have left their structures: the host has said that it runs no more guests for now. False where the host is to call again: there
+    may be more of them than one stay at EL2 is for.
+
+    True does not say that none is left. Of protected guests one piece is done at most (`turns`), and the host is not kept for the others: its kernel
+    calls from an interrupt between its CPUs, with interrupts off (`cpu_hyp_reset` under `on_each_cpu`), where it could take none between two pieces,
+    and the end of a guest of 4 GiB has 32,768 of them. `_end_dead` does the rest when a VM begins, `touch.serve` where the host wants a page."""
     buried = u64(0)
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         for index in u64.range(vms.LIMIT):

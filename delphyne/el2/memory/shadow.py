@@ -32,6 +32,7 @@ from delphyne.el2.memory import blocks, flush, frames, graveyard, pages, stage2,
 from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.pages import TABLES, PoolName
+from delphyne.el2.memory.tables import Walk
 from delphyne.lang import Domain, Ipa, Order, Pa, apart, dsb, holds, struct, u8, u16, u64, value, wrap_add
 
 BLOCK_LEVEL: Final = u64(2)
@@ -180,10 +181,13 @@ def clear(shadow: Shadow, ipa: Ipa) -> u64 | Err:
     """As `drop`, but the caller calls `flush_after`. Returns how many leaves were taken away.
 
     What came from a leaf of the host's of 1 GiB stands in several tables: all of the shadow goes, and is flushed. Err.BUSY as `drop_all`."""
-    space = shadow.space
-    if not tables.covers(space, ipa.raw, u64(1)):
-        return u64(0)
-    found = tables.walk(space, ipa.raw)
+    return clear_found(shadow, find(shadow, ipa)) if tables.covers(shadow.space, ipa.raw, u64(1)) else u64(0)
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def clear_found(shadow: Shadow, found: Walk) -> u64 | Err:
+    """The same where `found` is what `find` finds."""
     if not found.descriptor.valid:
         return u64(0)
     came_from = u64(Stage2Leaf.of(found.descriptor.raw).software)
@@ -322,9 +326,9 @@ def reopen(shadow: Shadow, ipa: Ipa, host: HostLeaf) -> None:
 
 
 @holds(GUESTS_LOCK)
-def span_at(shadow: Shadow, ipa: Ipa) -> u64:
-    """How many bytes the slot spans at which a walk for `ipa`, one of the shadow's addresses, ends."""
-    return level_size(tables.walk(shadow.space, ipa.raw).level)
+def find(shadow: Shadow, ipa: Ipa) -> Walk:
+    """Where a walk for `ipa`, one of the shadow's addresses, ends."""
+    return tables.walk(shadow.space, ipa.raw)
 
 
 @holds(GUESTS_LOCK)

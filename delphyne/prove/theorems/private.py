@@ -15,7 +15,7 @@ from typing import Any
 import z3  # type: ignore[import-untyped]
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.guest import guards, lent, moving, private, steps, vms, whole
+from delphyne.el2.guest import guards, lent, measuring, moving, private, steps, vms, whole
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.memory import blocks, frames, shadow
 from delphyne.el2.memory.frames import LOCK as FRAMES_LOCK
@@ -274,6 +274,27 @@ def export(given: Given) -> None:
     _exported(given, page, clean)
 
 
+@about(private.export, outcomes=("a piece",), assumes=("measuring.is_under_way", "measuring.go_on"))
+def export_of_a_part(given: Given) -> None:
+    """A page of which only a part is measured stays: it is measured on, once, and is to be asked for again whatever comes of that."""
+    page = Page(given, ("held",))
+    page.in_space()
+    page.in_part = True
+    gone_on: list[u64] = []
+
+    def go_on(index: u64) -> Err | None:
+        gone_on.append(index)
+        came_to: Err | None = given.one_of("the piece", (None, Err.INTEGRITY))
+        return came_to
+
+    given.replace(measuring.go_on, go_on)
+    result = page.run(private.export, page.index, page.ipa)
+    given.outcome("a piece")
+    given.require(result is Err.BUSY, "asked for again")
+    given.require(len(gone_on) == 1 and term(gone_on[0]).eq(term(page.index)), "one piece, of this guest's page")
+    page.requires_unchanged()
+
+
 def _given_up(given: Given, page: Page, kind: str) -> None:
     """The page is as if it had never been touched, and the host has got its frame zeroed, if it was the guest's alone."""
     if kind in ("private", "clean", "held"):
@@ -301,15 +322,16 @@ def give_up(given: Given) -> None:
     _given_up(given, page, kind)
 
 
-@about(private.return_held, assumes=(*CONTRACTS, "private.give_up"),
-       bounds=(COUNTS, QUICK, "private.return_held: of a guest that never was PROTECTED"))
-def return_held(given: Given) -> None:
-    """A page that is held goes back to the host as it came; any other is given up."""
+@about(private.end, outcomes=("as it came", "given up"), assumes=(*CONTRACTS, "private.give_up"))
+def end(given: Given) -> None:
+    """A page that is held by a guest that never was protected goes back to the host as it came; any other is given up."""
     page = Page(given, (*KINDS, HOSTS))
     page.in_space()
-    kind = page.kind
-    page.run(private.return_held, page.index, page.ipa)
-    if kind != "held":
+    kind, page.guard.committed = page.kind, given.boolean("it was protected")
+    page.run(private.end, page.index, page.ipa)
+    is_given_up = kind != "held" or page.guard.committed
+    given.outcome("given up" if is_given_up else "as it came")
+    if is_given_up:
         _given_up(given, page, kind)
         return
     given.require(not page.written, "as it came")

@@ -303,7 +303,8 @@ class Taking:
         return Err.BUSY if self.refused else None
 
 
-@walking(shadow.drop, shadow.clear, shadow.flush_after, shadow._clear_slot, outcomes=("outside", "nothing", "one", "pieces", "everything", "refused"),
+@walking(shadow.drop, shadow.clear, shadow.clear_found, shadow.flush_after, shadow._clear_slot,
+         outcomes=("outside", "nothing", "one", "pieces", "everything", "refused"),
          assumes=(*POOLS, "tables.walk", "tables.vttbr_of", "stages.flush_stage2", "stages.flush_all", "shadow.clear_siblings", "shadow.drop_all"))
 def drop(given: Given) -> None:
     """The address leads nowhere, nor does what came from the same leaf of the host's; other addresses lead where they did, unless everything went.
@@ -539,9 +540,9 @@ def drop_pieces(given: Given) -> None:
     given.require(flushed == ([None] if some else []), "what went is forgotten")
 
 
-@walking(shadow.table_at, shadow.span_at, outcomes=("outside", "a table", "none"))
+@walking(shadow.table_at, shadow.find, outcomes=("outside", "a table", "none"))
 def table_at(given: Given) -> None:
-    """The table of pages in which the walk ends, if it gets to one; the slot that it ends at spans what `span_at` says."""
+    """The table of pages in which the walk ends, if it gets to one; the slot that it ends at is the one that `find` says."""
     guest = Guest(given)
     tree, ipa = guest.tree, given.u64("ipa")
     with GUESTS_LOCK:
@@ -550,12 +551,12 @@ def table_at(given: Given) -> None:
             given.outcome("outside")
             given.require(table is None, "no table outside the addresses")
             return
-        span = shadow.span_at(guest.shadow, Ipa(ipa))
+        here = shadow.find(guest.shadow, Ipa(ipa))
     found = tables.walk(tree.space, ipa)
     given.outcome("none" if table is None else "a table")
     given.require((table is None) == (int(found.level) != 3), "where the walk gets to a page's slot")
     given.require(table is None or term(table).eq(term(found.table)), "the table it stands in")
-    given.require(term(span) == 1 << (12 + 9 * (3 - int(found.level))), "what a slot of that level spans")
+    given.require(int(here.level) == int(found.level) and term(here.table).eq(term(found.table)), "the slot that the walk ends at, and no other")
     tree.requires_unchanged()
 
 
