@@ -42,6 +42,7 @@ dmesg
 """
 KILL = "kill -KILL $pid\nwait $pid\n"
 KILLED_END = "cat /dev/hostile /tmp/said\ndmesg\n"
+ITS_WAYS = ["its-map", "its-table"]
 GIC_REGISTERS = ["GITS_BASER0", "GITS_CBASER", "GICR_PROPBASER", "GICR_PENDBASER"]
 
 
@@ -119,6 +120,45 @@ def test_the_interrupt_controller_is_not_told_of_el2s_memory(built: Built, place
         for name, end, was, now, again in told(seen.console, target):
             assert (end, was, was) == ("refused", now, again), f"{name}\n{seen.console}"
     assert seen.console.count("may not write") == 4 * len(targets), seen.console
+
+
+@pytest.mark.parametrize("way", ITS_WAYS)
+def test_an_its_is_not_led_to_a_guests_pages(built: Built, guest: guest_build.Guest, way: str) -> None:
+    """H30: by a command, and by its own table, which the host writes to."""
+    seen = Attacked(built, guest, hostile("its-map 0", f"{way} 0", f"{way} $1", f"{way} $2", "dma-read $1", "dma-read $2") + END)
+    seen.requires_passed()
+    requires_not_led(seen.console, way, [seen.code, seen.tree])
+    assert read_by_device(seen.console, seen.code) == [seen.own_code]
+    assert read_by_device(seen.console, seen.tree) == [seen.own_tree]
+
+
+@pytest.mark.parametrize("way", ITS_WAYS)
+def test_an_its_is_not_led_to_el2s_memory(built: Built, places: Layout, tmp_path: Path, way: str) -> None:
+    """H30: into EL2's text, which is compared afterwards, and its translation tables."""
+    targets = [places.image.start, places.image.start + PAGE, places.tables.start]
+    script = "".join(f"try {command}\n" for command in ("its-map 0", f"{way} 0", *(f"{way} {target:x}" for target in targets)))
+    seen = attack(built, places, tmp_path, "6.1", "cortex-a57", 2, script)
+    requires_not_led(seen.console, way, targets)
+
+
+def requires_not_led(console: str, way: str, targets: list[int]) -> None:
+    """The ITS executes what names the host's own memory, by a command only; all commands are behind it, and its table is as it was. By a store the
+    host gets the page, and the ITS is off."""
+    own = re.findall(r"^hostile: its map 0: own (\w+) table \w+ as before\r?$", console, re.MULTILINE)
+    assert own, console[-20000:]
+    assert all(int(word, 16) & 1 for word in own), "an entry was written where it may be"
+    queues = re.findall(r"^hostile: its queue: read (\w+) of (\w+)\r?$", console, re.MULTILINE)
+    assert queues
+    assert all(read == end for read, end in queues), console[-20000:]
+    if way == "its-map":
+        assert console.count("may not execute 0x4000000008") == len(targets), console[-20000:]
+        return
+    stores = re.findall(r"^hostile: its store (\w+): esr 0 control (\w+) table (\w+)\r?$", console, re.MULTILINE)
+    assert [int(page, 16) for page, *_ in stores] == [0, *targets], console[-20000:]
+    assert all(not int(control, 16) & 1 and not int(table, 16) >> 63 for _, control, table in stores), console[-20000:]
+    done = re.findall(r"^hostile: its table (\w+): own 0 table \w+ as before\r?$", console, re.MULTILINE)
+    assert [int(page, 16) for page in done] == [0, *targets], console[-20000:]
+    assert console.count("touches a table of the ITS") == 1 + len(targets), console[-20000:]
 
 
 def told(console: str, page: int) -> list[tuple[str, str, int, int, int]]:
