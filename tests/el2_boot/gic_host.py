@@ -113,7 +113,7 @@ def pins() -> dict[int, int]:
 
 def withdrawn() -> dict[int, int]:
     """The frames that tables of an ITS have, once each. They are EL2's, and the host does not reach them."""
-    held = [its_tables.TABLES[its].tables[number].held for its in range(16) for number in range(8)]
+    held = [its_tables.ITS_TABLES[its].tables[number].held for its in range(16) for number in range(8)]
     found = pages_of(*(range(int(one.base.raw), int(one.base.raw + one.size)) for one in held))
     for at in found:
         entry = frames.entry_of(Pa(u64(at)))

@@ -91,7 +91,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
 
     statics = [MACHINE, own_map.EL2_SPACE, demo.DEMO_SPACE, pages.POOLS, pages.REGION, cpu.ONLINE, stop.STOPPING, stop.STOPPED]
     statics += [console.CONSOLE, engine.CHOICE, host.HOST, host_modules.WANTED, frames.LAYOUT]
-    statics += [gic_places.PLACES, gic_guard.NAMED, its_queue.QUEUES, its_queue.ITTS, its_tables.TABLES]
+    statics += [gic_places.PLACES, gic_guard.NAMED, its_queue.QUEUES, its_queue.ITTS, its_tables.ITS_TABLES]
     forget_held_locks()
     for static in statics:
         wipe(static)

@@ -258,6 +258,20 @@ def test_tables_are_bounded(host: Host) -> None:
     assert held_frames() == before
 
 
+def test_what_is_pinned_at_once_is_bounded(booted: Booted) -> None:
+    """Of a controller with 2^24 interrupts, tables for 2^20 can be named: more are not pinned in one stay."""
+    booted[2].gic.distributor.held[0] = 23 << 19 << 32
+    host = start(booted)
+    at = RESERVED + 0x10_0000
+    assert host.store(ONE + PROPBASER, at | 19)
+    before = held_frames()
+    assert len(before) == 256
+    assert not host.store(ONE + PROPBASER, at | 20)
+    assert held_frames() == before
+    assert host.store(ITS + CBASER, VALID | at | 255)
+    assert len(held_frames()) == 256
+
+
 def test_virtual_lpis_are_not_there(host: Host) -> None:
     assert host.load(ITS + TYPER) == TYPER_BITS
     assert host.load(ITS + TYPER + 4, 4) == 0

@@ -87,7 +87,7 @@ class Guarded:
         for page in range(at & ~(PAGE - 1), at + size, PAGE):
             entry = frames.entry_of(Pa(u64(page)))
             assert entry is not None
-            held = any(its_tables._holds(its_tables.TABLES[0].tables[number], Pa(u64(page))) for number in range(8))
+            held = any(its_tables._holds(its_tables.ITS_TABLES[0].tables[number], Pa(u64(page))) for number in range(8))
             pinned = entry.state is State.HOST and entry.pins != 0
             assert pinned or (held and entry.state is State.EL2) or any(page in queue for queue in own_queues()), f"the ITS touches {at:#x}"
 

@@ -51,7 +51,9 @@ from delphyne.el2.memory.frames import State
 from delphyne.lang import Array, Level, Pa, boot, guarded, holds, log, sign_extend, struct, u32, u64, value
 
 TABLE_LIMIT: Final = u64(4 << 20)
-"""What one register may name: as much as a kernel with 4 KiB pages allocates in one piece, and as is pinned in a bounded time."""
+"""What GITS_BASER<n> may name: as much as a kernel with 4 KiB pages allocates in one piece. It changes hands in several."""
+PIN_LIMIT: Final = u64(1 << 20)
+"""What another register may name, which is pinned in one stay: the largest command queue, or bytes for 2^20 interrupts."""
 QUIET_MILLISECONDS: Final = u64(1000)
 PROPERTIES: Final = u64(0)
 """Where `Named.tables` has a redistributor's."""
@@ -365,9 +367,13 @@ def _write_table(page: Pa, its: u64, word: u64, wanted: u64) -> Step:
     tried = Baser.of(wanted).replace(indirect=False)
     write64(page, word, tried.replace(valid=False).raw)
     after = gic_tables.its_table(Baser.of(read64(page, word)).replace(valid=tried.valid))
-    if after.size > TABLE_LIMIT or not its_tables.may_hold(its, index, after):
+    begun = its_tables.is_begun(its, index)
+    if after.size > TABLE_LIMIT or (not begun and not its_tables.begin(its, index, after)):
         write64(page, word, old.raw)
         return Step.REFUSED
+    if not begun and after.size > PIN_LIMIT:
+        # The look at so many frames was a piece.
+        return Step.AGAIN
     its_queue.restart(page, its)
     if old.type == gic_tables.TYPE_DEVICES and not its_tables.keeps(its, index, after) and not its_queue.forget_devices(its):
         return Step.AGAIN
@@ -442,7 +448,7 @@ def _are_lpis_off(page: Pa) -> bool:
 @holds(LOCK)
 def _exchange(first: Exchange, second: Exchange) -> bool:
     """Pins what is to be named, then lets go of what was, in one step for whoever takes frames. False, and nothing done, unless all is the host's."""
-    if first.after.size > TABLE_LIMIT or second.after.size > TABLE_LIMIT:
+    if first.after.size > PIN_LIMIT or second.after.size > PIN_LIMIT:
         return False
     with frames.LOCK:
         pinned = frames.pin_all(first.after.base, first.after.size)

@@ -60,7 +60,7 @@ class Tables:
     tables: Array[Table, 8]
 
 
-TABLES: Final = guarded(LOCK, Array[Tables, 16]())
+ITS_TABLES: Final = guarded(LOCK, Array[Tables, 16]())
 
 
 @holds(LOCK)
@@ -72,21 +72,28 @@ def _may_grow(table: Table, wanted: Region) -> bool:
 @holds(LOCK)
 def keeps(its: u64, number: u64, wanted: Region) -> bool:
     """Whether what the ITS has written to this table stays."""
-    return _may_grow(TABLES[its].tables[number], wanted)
+    return _may_grow(ITS_TABLES[its].tables[number], wanted)
 
 
 @holds(LOCK)
-def may_hold(its: u64, number: u64, wanted: Region) -> bool:
-    """Whether each frame of `wanted` can be this table's, as far as is seen before anything is done: the host's and not pinned, or held already."""
-    table = TABLES[its].tables[number]
-    if table.moving or table.giving or wanted.size == 0:
-        return True
+def is_begun(its: u64, number: u64) -> bool:
+    """Whether this table was left between two pieces."""
+    table = ITS_TABLES[its].tables[number]
+    return table.moving or table.giving
+
+
+@holds(LOCK)
+def begin(its: u64, number: u64, wanted: Region) -> bool:
+    """The first piece: a look whether each frame of `wanted` can be this table's, as far as is seen before anything is done: the host's and not
+    pinned, or held already. False, and nothing was begun, where one cannot."""
+    table = ITS_TABLES[its].tables[number]
     with frames.LOCK:
         for offset in u64.range(0, wanted.size, 4096):
             at = wanted.base + offset
             entry = frames.entry_of(at)
             if entry is None or (not _holds(table, at) and (entry.state is not State.HOST or entry.pins != 0)):
                 return False
+    table.moving = True
     return True
 
 
@@ -100,7 +107,7 @@ def hold(its: u64, number: u64, wanted: Region) -> Step:
     """A bounded piece on the way to `wanted`, whole pages, being all that this table holds. The register is not valid, and the ITS quiet.
 
     DONE where it is; REFUSED where it cannot be, and nothing is held."""
-    table = TABLES[its].tables[number]
+    table = ITS_TABLES[its].tables[number]
     hopeless = wanted.size != 0 and table.failed == wanted
     if not hopeless or table.held.size == 0:
         table.failed = nothing()
@@ -145,7 +152,7 @@ def _take_piece(table: Table, wanted: Region) -> None | Err:
 @holds(LOCK)
 def give(its: u64, number: u64) -> None:
     """A bounded number of frames go back to the host, zero. The register is not valid, and the ITS quiet."""
-    table = TABLES[its].tables[number]
+    table = ITS_TABLES[its].tables[number]
     table.giving = True
     with frames.LOCK, HOST_LOCK:
         for _ in u64.range(min(FRAMES_IN_STAY, table.held.size // PAGE_SIZE)):
@@ -162,7 +169,7 @@ def give(its: u64, number: u64) -> None:
 def find(its: u64, at: Pa) -> u64 | None:
     """Which table of this ITS holds the frame of `at`, if one does."""
     for number in u64.range(8):
-        if _holds(TABLES[its].tables[number], at):
+        if _holds(ITS_TABLES[its].tables[number], at):
             return number
     return None
 
@@ -170,4 +177,4 @@ def find(its: u64, at: Pa) -> u64 | None:
 @holds(LOCK)
 def bytes_held(its: u64, number: u64) -> u64:
     """How much this table has."""
-    return TABLES[its].tables[number].held.size
+    return ITS_TABLES[its].tables[number].held.size
