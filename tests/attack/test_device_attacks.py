@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices of the host's machine against EL2 and a protected guest, by modules/hostile: catalogue line H30, and H15, of which a device sees what is
 left. DMA is expected to succeed until EL2 drives an SMMU: the device is QEMU's firmware configuration, whose DMA goes wherever the host's kernel
-says. The interrupt controller's tables and its command queue are held back already: they lie where the host's kernel says, as long as that is the
-host's."""
+says. The interrupt controller is held back already: its tables, its commands and what they name lie where the host's kernel says, as long as that is
+the host's."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile_host import Layout, attack
+from hostile_host import FINISH, PREPARE, Layout, attack
 from hostile_kvm import TROUBLE
 
+from delphyne.bench import kvm, stays, stays_inside
 from delphyne.board import bare_guest, host, host_python, kmodule, protected_bare, qemu
 from delphyne.board.guest import build as guest_build
 from delphyne.client.bare_guest import CODE, RAM, READY, TREE
@@ -42,6 +44,7 @@ dmesg
 """
 KILL = "kill -KILL $pid\nwait $pid\n"
 KILLED_END = "cat /dev/hostile /tmp/said\ndmesg\n"
+ITS_WAYS = ["its-map", "its-table"]
 GIC_REGISTERS = ["GITS_BASER0", "GITS_CBASER", "GICR_PROPBASER", "GICR_PENDBASER"]
 
 
@@ -119,6 +122,63 @@ def test_the_interrupt_controller_is_not_told_of_el2s_memory(built: Built, place
         for name, end, was, now, again in told(seen.console, target):
             assert (end, was, was) == ("refused", now, again), f"{name}\n{seen.console}"
     assert seen.console.count("may not write") == 4 * len(targets), seen.console
+
+
+@pytest.mark.parametrize("way", ITS_WAYS)
+def test_an_its_is_not_led_to_a_guests_pages(built: Built, guest: guest_build.Guest, way: str) -> None:
+    """H30: by a command, and by its own table, which the host writes to."""
+    seen = Attacked(built, guest, hostile("its-map 0", f"{way} 0", f"{way} $1", f"{way} $2", "dma-read $1", "dma-read $2") + END)
+    seen.requires_passed()
+    requires_not_led(seen.console, way, [seen.code, seen.tree])
+    assert read_by_device(seen.console, seen.code) == [seen.own_code]
+    assert read_by_device(seen.console, seen.tree) == [seen.own_tree]
+
+
+@pytest.mark.parametrize("way", ITS_WAYS)
+def test_an_its_is_not_led_to_el2s_memory(built: Built, places: Layout, tmp_path: Path, way: str) -> None:
+    """H30: into EL2's text, which is compared afterwards, and its translation tables."""
+    targets = [places.image.start, places.image.start + PAGE, places.tables.start]
+    script = "".join(f"try {command}\n" for command in ("its-map 0", f"{way} 0", *(f"{way} {target:x}" for target in targets)))
+    seen = attack(built, places, tmp_path, "6.1", "cortex-a57", 2, script)
+    requires_not_led(seen.console, way, targets)
+
+
+def requires_not_led(console: str, way: str, targets: list[int]) -> None:
+    """The ITS executes what names the host's own memory, by a command only; all commands are behind it, and its table is as it was. By a store the
+    host gets the page, and the ITS is off."""
+    own = re.findall(r"^hostile: its map 0: own (\w+) table \w+ as before\r?$", console, re.MULTILINE)
+    assert own, console[-20000:]
+    assert all(int(word, 16) & 1 for word in own), "an entry was written where it may be"
+    queues = re.findall(r"^hostile: its queue: read (\w+) of (\w+)\r?$", console, re.MULTILINE)
+    assert queues
+    assert all(read == end for read, end in queues), console[-20000:]
+    if way == "its-map":
+        assert console.count("may not execute 0x4000000008") == len(targets), console[-20000:]
+        return
+    stores = re.findall(r"^hostile: its store (\w+): esr 0 control (\w+) table (\w+)\r?$", console, re.MULTILINE)
+    assert [int(page, 16) for page, *_ in stores] == [0, *targets], console[-20000:]
+    assert all(not int(control, 16) & 1 and not int(table, 16) >> 63 for _, control, table in stores), console[-20000:]
+    done = re.findall(r"^hostile: its table (\w+): own 0 table \w+ as before\r?$", console, re.MULTILINE)
+    assert [int(page, 16) for page in done] == [0, *targets], console[-20000:]
+    assert console.count("touches a table of the ITS") == 1 + len(targets), console[-20000:]
+
+
+def test_no_stay_at_el2_is_long_at_an_its(built: Built, measuring: Built) -> None:
+    """H30: the largest queue, tables of 4 MiB, devices with tables of 768 KiB, and all of that given back, with stays measured by EL2 itself and by
+    QEMU's log of blocks."""
+    exact = kvm.measured_host("6.1", "cortex-a57", plain=False, cpus=1)
+    files = (("hostile.ko", kmodule.build("hostile", "6.1").read_bytes()),)
+    of = replace(exact, script=f"{PREPARE}try its-long\n{FINISH}", files=files)
+    found, console = stays_inside.measure(of, measuring)
+    said = re.findall(r"^hostile: its-long: (.*?)\r?$", console, re.MULTILINE)
+    assert said == ["named all", f"read {256 * 32:x} of {256 * 32:x}", f"control {1 << 31:x} table given back"], console[-20000:]
+    print(found)
+    assert found.count > 3 * 1024 // 32 + 240, found
+    assert found.longest <= stays.LIMIT, found
+    reader = stays.measure(of, built)
+    spent = list(stays.by_function(built.elf, reader.longest).items())[:8]
+    print(reader.longest.length, reader.count, spent)
+    assert reader.longest.length <= stays.LIMIT, f"{reader.longest.length} instructions: {spent}"
 
 
 def told(console: str, page: int) -> list[tuple[str, str, int, int, int]]:

@@ -16,7 +16,7 @@ from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.machine import MACHINE
 from delphyne.el2.arch.uart import UartKind
 from delphyne.el2.control import console, stop
-from delphyne.el2.entry import cpus, demo, dispatch, gic_guard, host, host_modules, main, own_map
+from delphyne.el2.entry import cpus, demo, dispatch, gic_guard, gic_places, host, host_modules, its_queue, its_tables, main, own_map
 from delphyne.el2.memory import frames, pages
 from delphyne.el2.sealing import engine
 from delphyne.lang import Order, Pa, Trap, TrapKind, Va, address_of, u32, u64, wipe
@@ -91,7 +91,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Machine, SerialPor
 
     statics = [MACHINE, own_map.EL2_SPACE, demo.DEMO_SPACE, pages.POOLS, pages.REGION, cpu.ONLINE, stop.STOPPING, stop.STOPPED]
     statics += [console.CONSOLE, engine.CHOICE, host.HOST, host_modules.WANTED, frames.LAYOUT]
-    statics += [gic_guard.PLACES, gic_guard.NAMED]
+    statics += [gic_places.PLACES, gic_guard.NAMED, its_queue.QUEUES, its_queue.ITTS, its_tables.ITS_TABLES]
     forget_held_locks()
     for static in statics:
         wipe(static)

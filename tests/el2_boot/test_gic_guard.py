@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import random
-import struct
 from dataclasses import dataclass
 
+import gic_host
 import pytest
 import test_boot_scenario as scenario
 from fdt_writer import Dt, board, cells64, write
@@ -26,125 +26,43 @@ from gic_device import (
     PROPBASER,
     REDISTRIBUTORS,
     TYPER,
+    TYPER_BITS,
     VALID,
     VPES,
     Gic,
 )
+from gic_host import (
+    EL2,
+    FREE,
+    KERNEL_AT,
+    ONE,
+    OWNER,
+    PAGE,
+    PC,
+    RAM,
+    RAM_BYTES,
+    RESERVED,
+    TWO,
+    Booted,
+    Host,
+    held_frames,
+    make_private,
+    own_queues,
+    pages_of,
+    start,
+)
 
-from delphyne.el2.arch import gic_tables, image
+from delphyne.el2.arch import gic_tables
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.fdt import Region
 from delphyne.el2.arch.frame import Frame
 from delphyne.el2.arch.gic_tables import Baser
-from delphyne.el2.entry import dispatch, gic_guard, host_modules
+from delphyne.el2.entry import dispatch, gic_places, host_modules
 from delphyne.el2.memory import frames, host_map, pages
-from delphyne.lang import Ipa, Pa, current, u16, u64, wipe
-from delphyne.lang.machine import Access, GuestFault, Machine
+from delphyne.lang import Ipa, Pa, u64, wipe
+from delphyne.lang.machine import Access, GuestFault
 
-booted = scenario.booted
-Booted = tuple[Machine, scenario.SerialPort, scenario.Firmware]
-EL2 = int(image.image_start().raw)
-RAM, RAM_BYTES = scenario.RAM, scenario.RAM_BYTES
-KERNEL_AT, RESERVED = 0x4280_0000, 0x4180_0000
-FREE = 0x4300_0000
-"""From here on 2 MiB are the host's."""
-PC = 0xFFFF_8000_0000_1000
-ONE, TWO = REDISTRIBUTORS, REDISTRIBUTORS + 0x2_0000
-PAGE = 0x1000
-OWNER = u16(1)
-
-
-@dataclass
-class Host:
-    """A host that has begun, and what it can do to the interrupt controller."""
-
-    machine: Machine
-    gic: Gic
-    register: int = 3
-
-    def access(self, at: int, value: int | None, size: int = 8, **changed: int) -> Frame:
-        """A load, or a store of `value`, as its exception says it."""
-        iss = {"isv": 1, "sas": size.bit_length() - 1, "sse": 0, "srt": self.register, "sf": int(size == 8), "cm": 0, "s1ptw": 0} | changed
-        frame = Frame()
-        frame.esr = u64(
-            0x24 << 26 | 1 << 25 | iss["isv"] << 24 | iss["sas"] << 22 | iss["sse"] << 21 | iss["srt"] << 16 | iss["sf"] << 15 | iss["cm"] << 8
-            | iss["s1ptw"] << 7 | int(value is not None) << 6 | 7
-        )
-        frame.hpfar, frame.far, frame.elr, frame.spsr = u64(at >> 12 << 4), u64(PC & ~0xFFF | at & 0xFFF), u64(PC), u64(0x3C5)
-        if value is not None and iss["srt"] != 31:
-            frame.x[iss["srt"]] = u64(value)
-        dispatch.el2_lower(frame, u64(0))
-        return frame
-
-    def store(self, at: int, value: int, size: int = 8) -> bool:
-        """Whether EL2 did not complain."""
-        before = len(self.machine.messages)
-        frame = self.access(at, value, size)
-        assert int(frame.elr) == PC + 4
-        said = [text for _, text in self.machine.messages[before:]]
-        assert all("may not write" in text for text in said)
-        return not said
-
-    def load(self, at: int, size: int = 8) -> int:
-        frame = self.access(at, None, size)
-        assert int(frame.elr) == PC + 4
-        return int(frame.x[self.register])
-
-    def is_bus_error(self, at: int, value: int | None, size: int = 8, **changed: int) -> bool:
-        """Whether the access is an external abort, and nothing reached a device."""
-        before = [list(one.written) for one in self.devices()]
-        frame = self.access(at, value, size, **changed)
-        assert [list(one.written) for one in self.devices()] == before
-        return int(frame.elr) == 0x8_0200
-
-    def devices(self) -> list:  # type: ignore[type-arg]
-        return [self.gic.its, *self.gic.redistributors, *self.gic.virtual]
-
-
-def its_node(**more: str) -> Dt:
-    return Dt({"compatible": "arm,gic-v3-its", "reg": cells64(ITS, 0x2_0000), **more})
-
-
-def start(booted: Booted, **more: str) -> Host:
-    machine, _, firmware = booted
-    for static in (host_map.HOST_SPACE, host_modules.WANTED):
-        wipe(static)
-    kernel = bytes(16) + (0x10_0000).to_bytes(8, "little") + b"\x0a" + bytes(31) + b"ARM\x64" + bytes(4036)
-    machine.memory.write(KERNEL_AT, kernel)
-    root = board(cells64(RAM, RAM_BYTES), its_at_1=its_node(**more))
-    node = Dt({"compatible": ["multiboot,kernel", "multiboot,module"], "reg": cells64(KERNEL_AT, 4096), "bootargs": "quiet"})
-    root.children["chosen"].children = {"module@1": node}
-    scenario.boot(machine, write(root, [(RESERVED, 0x1000)]))
-    machine.write_register("VBAR_EL1", 0x8_0000)
-    return Host(machine, firmware.gic)
-
-
-@pytest.fixture
-def host(booted: Booted) -> Host:
-    return start(booted)
-
-
-def pins() -> dict[int, int]:
-    """How often each frame of RAM is pinned, of those that are. All of the table at once: entry by entry takes long."""
-    size = int(frames.LAYOUT.frames) * 8
-    table = current.machine().memory.read(int(frames.LAYOUT.table.raw), size)
-    entries = struct.unpack(f"<{size // 8}Q", table)
-    return {RAM + number * PAGE: entry >> 4 & 0xFFF for number, entry in enumerate(entries) if entry >> 4 & 0xFFF}
-
-
-def pages_of(*ranges: range) -> dict[int, int]:
-    """The same, of what these ranges touch."""
-    found: dict[int, int] = {}
-    for one in ranges:
-        for at in range(one.start // PAGE * PAGE, one.stop, PAGE):
-            found[at] = found.get(at, 0) + 1
-    return found
-
-
-def make_private(at: int, page: int = 0x8000_0000) -> None:
-    with frames.LOCK:
-        assert frames.take(Pa(u64(at)), OWNER, Ipa(u64(page))) is None
-        assert frames.settle(Pa(u64(at)), OWNER, Ipa(u64(page))) is None
+booted, host = gic_host.booted, gic_host.host
 
 
 def others() -> dict[str, int]:
@@ -188,14 +106,15 @@ def named(register: Register, at: int) -> range:
 def test_what_a_register_names_is_pinned_and_passed_on(host: Host, name: str) -> None:
     register = REGISTERS[name]
     ready(host, register)
-    before = pins()
+    before = held_frames()
     assert host.store(register.at, FREE | register.flags)
     assert host.load(register.at) & ~(63 << 48 | 7 << 56) == FREE | register.flags
-    assert pins() == before | pages_of(named(register, FREE))
+    assert held_frames() == before | pages_of(named(register, FREE))
     assert host.store(register.at, FREE + 0x2_0000 | register.flags)
-    assert pins() == before | pages_of(named(register, FREE + 0x2_0000)), "what it named before is let go"
+    assert held_frames() == before | pages_of(named(register, FREE + 0x2_0000)), "what it named before is let go"
     with frames.LOCK:
-        assert frames.take(Pa(u64(FREE + 0x2_1000)), OWNER, Ipa(u64(0))) is Err.BUSY or register.size == PAGE
+        refused = frames.take(Pa(u64(FREE + 0x2_1000)), OWNER, Ipa(u64(0)))
+        assert refused is (Err.OWNER if name.startswith("GITS_BASER") else Err.BUSY)
         assert frames.take(Pa(u64(FREE)), OWNER, Ipa(u64(0))) is None
 
 
@@ -208,25 +127,23 @@ def test_what_is_not_the_hosts_is_never_named(host: Host, name: str) -> None:
     wrong = others()
     last = FREE + 0x8_0000 + register.size - PAGE
     make_private(last, 0x8001_0000)
-    before, kept = pins(), host.load(register.at)
+    before, kept = held_frames(), host.load(register.at)
     for who, at in (*wrong.items(), ("a guest's at the end", FREE + 0x8_0000)):
         value = at | register.flags
         assert not host.store(register.at, value), who
-        assert (host.load(register.at), pins()) == (kept, before), who
+        assert (host.load(register.at), held_frames()) == (kept, before), who
         halves = [host.store(register.at, value & 0xFFFF_FFFF, 4), host.store(register.at + 4, value >> 32, 4)]
         assert not all(halves), who
-        assert pins_are_named(host), who
+        assert used_is_kept(host), who
         assert host.store(register.at, kept)
 
 
-def pins_are_named(host: Host) -> bool:
+def used_is_kept(host: Host) -> bool:
     """Whether each frame that the controller uses, or that an ITS would use once it is turned on, is pinned as often as it is named."""
-    held, its = pins(), host.gic.its
+    held, its = held_frames(), host.gic.its
     used = [its.table(value) for word, value in its.held.items() if word >= BASER and value & VALID]
-    queue = its.held.get(CBASER, 0)
-    if queue & VALID:
-        at = queue & (1 << 52) - PAGE
-        used.append(range(at, at + ((queue & 255) + 1) * PAGE))
+    if its.queue():
+        assert its.queue() in own_queues(), "the ITS reads EL2's queue"
     used += [part for one in host.gic.redistributors for part in one.in_use()]
     return all(held.get(at, 0) >= count for at, count in pages_of(*used).items())
 
@@ -236,17 +153,17 @@ def test_an_its_that_is_on_keeps_its_tables(host: Host, name: str) -> None:
     register = REGISTERS[name]
     assert host.store(register.at, FREE | register.flags)
     assert host.store(ITS, 1, 4)
-    before, kept = pins(), host.load(register.at)
+    before, kept = held_frames(), host.load(register.at)
     for value in (0, FREE | register.flags, FREE + 0x4_0000 | register.flags):
         assert not host.store(register.at, value)
-        assert (pins(), host.load(register.at)) == (before, kept)
+        assert (held_frames(), host.load(register.at)) == (before, kept)
     assert host.store(ITS, 0, 4)
     host.gic.its.held[0] = 0
     assert not host.store(register.at, 0), "off, and not quiescent yet"
-    assert (pins(), host.load(register.at)) == (before, kept)
+    assert (held_frames(), host.load(register.at)) == (before, kept)
     host.gic.its.held[0] = 1 << 31
     assert host.store(register.at, 0)
-    assert pins() == {}
+    assert held_frames() == {}
 
 
 def test_lpis_come_on_with_pinned_tables_only_and_keep_them(host: Host) -> None:
@@ -256,12 +173,12 @@ def test_lpis_come_on_with_pinned_tables_only_and_keep_them(host: Host) -> None:
     assert host.store(ONE + PENDBASER, FREE + 0x2_0000 | 1 << 62)
     assert host.gic.redistributors[0].written[-1] == (PENDBASER, 8, FREE + 0x2_0000 | 1 << 62)
     assert host.store(ONE, 1, 4)
-    before = pins()
+    before = held_frames()
     assert before == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
     for offset, value in itertools.product((PROPBASER, PENDBASER), (0, FREE + 0x8_0000 | 15, FREE | 14)):
         kept = host.load(ONE + offset)
         assert not host.store(ONE + offset, value)
-        assert (pins(), host.load(ONE + offset)) == (before, kept)
+        assert (held_frames(), host.load(ONE + offset)) == (before, kept)
     assert host.store(ONE, 1 << 24 | 1, 4), "other bits of it may change"
     assert host.store(ONE, 0, 4)
     host.gic.redistributors[0].held[0] = 8
@@ -269,7 +186,7 @@ def test_lpis_come_on_with_pinned_tables_only_and_keep_them(host: Host) -> None:
     host.gic.redistributors[0].held[0] = 0
     assert host.store(ONE + PROPBASER, FREE + 0x8_0000 | 15)
     assert host.store(ONE + PENDBASER, FREE + 0x4_0000)
-    assert pins() == pages_of(range(FREE + 0x8_0000, FREE + 0x9_0000), range(FREE + 0x4_0000, FREE + 0x4_2000))
+    assert held_frames() == pages_of(range(FREE + 0x8_0000, FREE + 0x9_0000), range(FREE + 0x4_0000, FREE + 0x4_2000))
 
 
 def test_lpis_that_stay_on_keep_their_tables(host: Host) -> None:
@@ -280,23 +197,23 @@ def test_lpis_that_stay_on_keep_their_tables(host: Host) -> None:
     assert host.store(ONE, 1, 4)
     assert host.store(ONE, 0, 4)
     assert host.load(ONE, 4) == 1
-    before = pins()
+    before = held_frames()
     assert not host.store(ONE + PROPBASER, FREE + 0x8_0000 | 15)
-    assert pins() == before
+    assert held_frames() == before
 
 
 def test_more_interrupts_make_the_pending_table_larger(host: Host) -> None:
     """GICR_PROPBASER says how large what GICR_PENDBASER names is: where that would reach a guest's page, it is GICR_PROPBASER that is refused."""
     assert host.store(ONE + PROPBASER, FREE | 13)
     assert host.store(ONE + PENDBASER, FREE + 0x10_0000)
-    assert pins() == pages_of(range(FREE, FREE + 0x4000), range(FREE + 0x10_0000, FREE + 0x10_0800))
+    assert held_frames() == pages_of(range(FREE, FREE + 0x4000), range(FREE + 0x10_0000, FREE + 0x10_0800))
     make_private(FREE + 0x10_1000)
-    before = pins()
+    before = held_frames()
     for bits in (15, 31):
         assert not host.store(ONE + PROPBASER, FREE | bits)
-        assert (pins(), host.load(ONE + PROPBASER)) == (before, FREE | 13)
+        assert (held_frames(), host.load(ONE + PROPBASER)) == (before, FREE | 13)
     assert host.store(ONE + PROPBASER, FREE | 14)
-    assert pins() == pages_of(range(FREE, FREE + 0x8000), range(FREE + 0x10_0000, FREE + 0x10_1000))
+    assert held_frames() == pages_of(range(FREE, FREE + 0x8000), range(FREE + 0x10_0000, FREE + 0x10_1000))
 
 
 def test_a_pending_table_is_aligned(host: Host) -> None:
@@ -304,7 +221,7 @@ def test_a_pending_table_is_aligned(host: Host) -> None:
     assert host.store(ONE + PROPBASER, FREE | 15)
     assert host.store(ONE + PENDBASER, FREE + 0x2_3000)
     assert host.gic.redistributors[0].held[PENDBASER] == FREE + 0x2_0000
-    assert pins() == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
+    assert held_frames() == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
 
 
 def test_two_levels_are_one(host: Host) -> None:
@@ -325,7 +242,7 @@ def test_a_page_size_that_is_fixed_counts(host: Host, fixed: int, pinned: int) -
     """What the device makes of the value, not what was written."""
     host.gic.its.page_size = fixed
     assert host.store(ITS + BASER, FREE | VALID)
-    assert len(pins()) == pinned
+    assert len(held_frames()) == pinned
     assert host.store(ITS + BASER, 0)
     make_private(FREE + 0x3000)
     assert host.store(ITS + BASER, FREE | VALID) is (fixed == 0)
@@ -335,14 +252,28 @@ def test_tables_are_bounded(host: Host) -> None:
     """256 pages of 64 KiB are more than is pinned in a bounded time."""
     at = RESERVED + 0x10_0000
     assert host.store(ITS + BASER, at | VALID | 2 << 8 | 63)
-    before = pins()
+    before = held_frames()
     assert len(before) == 1024
     assert not host.store(ITS + BASER, at | VALID | 2 << 8 | 64)
-    assert pins() == before
+    assert held_frames() == before
+
+
+def test_what_is_pinned_at_once_is_bounded(booted: Booted) -> None:
+    """Of a controller with 2^24 interrupts, tables for 2^20 can be named: more are not pinned in one stay."""
+    booted[2].gic.distributor.held[0] = 23 << 19 << 32
+    host = start(booted)
+    at = RESERVED + 0x10_0000
+    assert host.store(ONE + PROPBASER, at | 19)
+    before = held_frames()
+    assert len(before) == 256
+    assert not host.store(ONE + PROPBASER, at | 20)
+    assert held_frames() == before
+    assert host.store(ITS + CBASER, VALID | at | 255)
+    assert len(held_frames()) == 256
 
 
 def test_virtual_lpis_are_not_there(host: Host) -> None:
-    assert host.load(ITS + TYPER) == 1 | 15 << 13
+    assert host.load(ITS + TYPER) == TYPER_BITS
     assert host.load(ITS + TYPER + 4, 4) == 0
     assert host.store(ITS + BASER + 8, FREE | VALID)
     assert host.load(ITS + BASER + 8) == 0
@@ -350,7 +281,7 @@ def test_virtual_lpis_are_not_there(host: Host) -> None:
     assert host.load(ITS + BASER) >> 56 & 7 == DEVICES
     assert host.load(ITS + BASER + 16) >> 56 & 7 == COLLECTIONS
     assert host.store(ITS + BASER + 24, FREE | VALID)
-    assert pins() == {}
+    assert held_frames() == {}
 
 
 def test_a_gicv4s_redistributors_use_no_virtual_tables(booted: Booted) -> None:
@@ -434,7 +365,7 @@ def test_what_ran_before_leaves_no_tables(booted: Booted) -> None:
     start(booted)
     assert gic.in_use() == []
     assert not any(value & VALID for word, value in gic.its.held.items() if word >= CBASER)
-    assert pins() == {}
+    assert held_frames() == {}
 
 
 def test_lpis_that_cannot_be_turned_off_are_taken_over(booted: Booted) -> None:
@@ -442,7 +373,7 @@ def test_lpis_that_cannot_be_turned_off_are_taken_over(booted: Booted) -> None:
     stuck.held |= {0: 1, PROPBASER: FREE | 15, PENDBASER: FREE + 0x2_0000}
     stuck.sticky = True
     host = start(booted)
-    assert pins() == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
+    assert held_frames() == pages_of(range(FREE, FREE + 0x1_0000), range(FREE + 0x2_0000, FREE + 0x2_2000))
     assert not host.store(TWO + PENDBASER, FREE)
 
 
@@ -505,7 +436,7 @@ def test_a_host_that_writes_anything_anywhere(host: Host) -> None:
         value = seed.choice(interesting) | seed.randrange(32) | seed.randrange(4) << 8 | seed.randrange(2) * VALID
         control = at in (ITS, ONE, TWO)
         accepted += host.store(at, seed.randrange(2) if control else value, 4 if control else 8)
-        assert pins_are_named(host)
+        assert used_is_kept(host)
     assert accepted > 75
     for one in (ONE, TWO):
         host.store(one, 0, 4)
@@ -514,7 +445,7 @@ def test_a_host_that_writes_anything_anywhere(host: Host) -> None:
     host.store(ITS, 0, 4)
     for offset in (CBASER, BASER, BASER + 16):
         assert host.store(ITS + offset, 0)
-    assert pins() == {}
+    assert held_frames() == {}
 
 
 @pytest.mark.parametrize(("page_size", "at", "base", "size"), [
@@ -527,4 +458,4 @@ def test_where_a_table_lies(page_size: int, at: int, base: int, size: int) -> No
 
 def test_without_a_gicv3_nothing_is_kept(booted: Booted) -> None:
     """PLACES of a machine without one is empty, and every page may be the host's."""
-    assert not gic_guard.touches(u64(0), u64(1 << 47))
+    assert not gic_places.touches(u64(0), u64(1 << 47))

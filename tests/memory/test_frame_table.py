@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from memory_world import FRAMES_AT, RAM, RAM_SIZE, forget_statics
 
 from delphyne.el2.arch.err import Err
-from delphyne.el2.memory import frames, invariants
+from delphyne.el2.memory import blocks, frames, invariants
 from delphyne.el2.memory.frames import FrameEntry, State
 from delphyne.lang import Ipa, Pa, u16, u64
 from delphyne.lang.machine import Machine, Scenario, explore
@@ -73,6 +73,7 @@ class Table(RuleBasedStateMachine):
         self.context = machine_with_frames()
         self.context.__enter__()
         self.model = {address: Frame(State.EL2 if address >= BANKS[2][0] else State.HOST) for address in ADDRESSES}
+        self.withdrawn: set[int] = set()
         self.passed = sum(frame.state is State.HOST for frame in self.model.values())
 
     def teardown(self) -> None:
@@ -133,6 +134,29 @@ class Table(RuleBasedStateMachine):
         if expected is None and frame is not None:
             self.model[address] = replace(frame, pins=frame.pins - 1)
 
+    @rule(address=NEAR, inside=INSIDE)
+    def withdraw(self, address: int, inside: int) -> None:
+        frame = self.model.get(address)
+        expected = Err.RANGE if frame is None else Err.OWNER if frame.state is not State.HOST else Err.BUSY if frame.pins else None
+        with frames.LOCK:
+            assert frames.withdraw(Pa(u64(address + inside if frame else address))) == expected
+        if expected is None:
+            self.model[address] = Frame(State.EL2)
+            self.withdrawn.add(address)
+
+    @rule(address=NEAR, inside=INSIDE)
+    def readmit(self, address: int, inside: int) -> None:
+        """Of what is EL2's, only what was withdrawn: that is the caller's to know."""
+        frame = self.model.get(address)
+        if frame is not None and frame.state is State.EL2 and address not in self.withdrawn:
+            return
+        expected = Err.RANGE if frame is None else None if frame.state is State.EL2 else Err.OWNER
+        with frames.LOCK:
+            assert frames.readmit(Pa(u64(address + inside if frame else address))) == expected
+        if expected is None:
+            self.model[address] = Frame(State.HOST)
+            self.withdrawn.discard(address)
+
     @rule(first=st.integers(0, len(ADDRESSES) - 1), count=st.integers(0, 4), ragged=st.booleans())
     def admit(self, first: int, count: int, ragged: bool) -> None:
         run = [ADDRESSES[first] + PAGE * i for i in range(count)]
@@ -173,6 +197,22 @@ def test_the_entry_is_laid_out_as_the_design_says() -> None:
     assert int(entry.raw) == 0x1_2345_6789 << 28 | 0xABC << 16 | 3
     assert int(FrameEntry(pins=u16(0xFFF)).raw) == 0xFFF0
     assert int(frames.ENTRY_BYTES) == 8
+
+
+def test_a_run_is_looked_at_anew_when_a_frame_leaves_the_host_or_comes_back() -> None:
+    """What is remembered of a run, either way, is forgotten."""
+    with machine_with_frames():
+        at, index = Pa(u64(ADDRESSES[0])), u64(0)
+        for operation, all_hosts in ((frames.withdraw, False), (frames.readmit, True)):
+            for learned in (False, True):
+                blocks.learn(index, learned)
+                with frames.LOCK:
+                    assert operation(at) is None
+                    assert blocks.known(index) == blocks.UNKNOWN
+                    assert frames.is_hosts(at) is all_hosts
+                    assert (frames.readmit if operation is frames.withdraw else frames.withdraw)(at) is None
+            with frames.LOCK:
+                assert operation(at) is None
 
 
 def test_pins_end_at_their_limit() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from delphyne.el2.arch.fdt import Region
 from delphyne.el2.arch.pagetable import PAGE_SIZE
-from delphyne.lang import Bits32, Bits64, Pa, bits, mmio_read32, mmio_read64, mmio_write32, mmio_write64, u8, u32, u64
+from delphyne.lang import Bits32, Bits64, Pa, bits, mmio_read32, mmio_read64, mmio_write32, mmio_write64, u8, u16, u32, u64
 
 GICD_TYPER: Final = u64(0x4)
 
@@ -37,6 +37,10 @@ GITS_BASER_COUNT: Final = u64(8)
 GITS_TYPER_VIRTUAL: Final = u64(1 << 1 | 1 << 37 | 1 << 39 | 1 << 40 | 3 << 41)
 """Virtual, VMOVP, VSGI, VMAPP and SVPET: what an ITS has for virtual LPIs."""
 CWRITER_OFFSET: Final = u64(0xF_FFE0)
+CWRITER_RETRY: Final = u64(1)
+CREADR_STALLED: Final = u64(1)
+CBASER_ATTRIBUTES: Final = u64(7 << 59 | 7 << 53 | 3 << 10)
+"""Inner and outer cacheability, shareability."""
 PENDBASER_UNALIGNED: Final = u64(0xF000)
 """Of an address in GICR_PENDBASER: RES0, since a pending table is aligned to 64 KiB."""
 VALID: Final = u64(1 << 63)
@@ -45,7 +49,9 @@ counts only beside a valid GICR_VPENDBASER."""
 
 TYPE_NONE: Final = u8(0)
 """GITS_BASER.type: there is no such table."""
+TYPE_DEVICES: Final = u8(1)
 TYPE_VPES: Final = u8(2)
+TYPE_COLLECTIONS: Final = u8(4)
 FIRST_LPI_BITS: Final = u64(14)
 """Interrupt numbers of fewer bits have no LPIs among them."""
 
@@ -71,6 +77,10 @@ class GicrTyper(Bits64):
     vlpis: bool = bits(1)
     last: bool = bits(4)
     """The last redistributor of its region."""
+    processor: u16 = bits(23, 8)
+    """Its processor's number, by which an ITS may know it."""
+    affinity: u32 = bits(63, 32)
+    """Its processor's affinity, Aff3 to Aff0."""
 
 
 class Propbaser(Bits64):
@@ -164,6 +174,11 @@ def command_queue(register: Cbaser) -> Region:
     if not register.valid:
         return nothing()
     return Region(Pa(register.frame * PAGE_SIZE), (u64(register.size) + 1) * PAGE_SIZE)
+
+
+def queue_register(register: u64, page: Pa) -> u64:
+    """GITS_CBASER with the attributes of `register`, for a queue of one page."""
+    return (register & CBASER_ATTRIBUTES) | page.raw | VALID
 
 
 def merge(old: u64, x: u64, high: bool, wide: bool) -> u64:

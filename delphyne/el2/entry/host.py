@@ -24,7 +24,7 @@ from delphyne.el2.arch.pagetable import PAGE_SIZE, VTTBR_EL2, level_size
 from delphyne.el2.arch.translation import VTCR_EL2, physical_bits, physical_size
 from delphyne.el2.arch.world import Places
 from delphyne.el2.control import console
-from delphyne.el2.entry import cpus, firmware, gic_guard, host_modules, own_map
+from delphyne.el2.entry import cpus, firmware, gic_guard, gic_places, host_modules, own_map
 from delphyne.el2.guest import touch
 from delphyne.el2.kvm import host_state, layout, places, seats
 from delphyne.el2.kvm.layout import Phase
@@ -286,16 +286,19 @@ def serve_abort(frame: Frame, iss: AbortIss, instruction: bool) -> None:
 
 
 def _answer(frame: Frame, iss: AbortIss, ipa: u64, instruction: bool) -> bool:
-    """Whether the host goes on: with its access, before or behind it. Of a guest's page it gets what an export leaves; maintenance of caches, which
-    shows nothing, is not done, since EL2 has done what there was to do."""
-    if gic_guard.touches(ipa, u64(1)):
+    """Whether the host goes on: with its access, before or behind it. Of a guest's page it gets what an export leaves, of an ITS's table zeroes;
+    maintenance of caches, which shows nothing, is not done, since EL2 has done what there was to do."""
+    if gic_places.touches(ipa, u64(1)):
         return not instruction and gic_guard.serve(frame, iss, Pa(ipa))
     if frames.index_of(Pa(ipa)) is None:
         with HOST_LOCK:
             return _fill(ipa)
-    if iss.cm and touch.is_guests(Pa(ipa)):
+    withdrawn = gic_guard.is_withdrawn(Pa(ipa))
+    if iss.cm and (withdrawn or touch.is_guests(Pa(ipa))):
         skip(frame)
         return True
+    if withdrawn:
+        return gic_guard.reclaim(Pa(ipa))
     with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
         if HOST.layout_known:
             seats.stop_if_gone(HOST.layout, Pa(ipa))
@@ -333,7 +336,7 @@ def _fill(ipa: u64) -> bool:
     for level in u64.range(1, 4):
         size = level_size(level)
         base = ipa & ~(size - 1)
-        if not _touches_own(base, size) and not gic_guard.touches(base, size) and not frames.touches_ram(Pa(base), size):
+        if not _touches_own(base, size) and not gic_places.touches(base, size) and not frames.touches_ram(Pa(base), size):
             mapped = host_map.add(base, size)
             if not isinstance(mapped, Err):
                 return True

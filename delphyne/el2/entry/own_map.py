@@ -43,6 +43,8 @@ BANK_PAGES: Final = u64(5)
 """Tables that a bank takes at most in a map of blocks: two levels at each of its ends, and one above."""
 HOLE_PAGES: Final = u64(4)
 """The same of a reserved region: two levels at each end."""
+QUEUE_PAGES: Final = u64(1)
+"""EL2's command queue of an ITS (`its_queue`)."""
 START_PAGES: Final = u64(16)
 START_UNITS: Final = u64(4)
 GUEST_START_UNITS: Final = u64(64)
@@ -182,6 +184,7 @@ def plan(machine: Machine, image_bytes: u64) -> None:
     of RAM has room for beside everything else, of which the image takes `image_bytes`; between a quarter of RAM and half."""
     count = frames.LAYOUT.frames
     PLAN.el2_pages = EL2_PAGES + machine.bank_count * BANK_PAGES + machine.reserved_count * HOLE_PAGES + count // SLOTS // SLOTS // SLOTS
+    PLAN.el2_pages += machine.its_count * QUEUE_PAGES
     PLAN.host_pages = HOST_PAGES + machine.bank_count * BANK_PAGES + count // SLOTS // SLOTS + count // SLOTS // 2
     PLAN.records = u64(0)
     others = own_bytes() + image_bytes

@@ -5,7 +5,8 @@ Lock order: `LOCK` (rank 10) comes before the lock of any space and before `page
 host's or a guest's tables that goes with it, is made under it; entries may be read without it as a hint.
 
 States, who may hold a frame in them, and when:
-- EL2      EL2 alone: its image, tables and records; also RAM nobody was given yet. No stage-2 table maps it. Owner, pins and page are 0.
+- EL2      EL2 alone: its image, tables and records; also RAM nobody was given yet, and what a device of the host's keeps there that the host must
+           not write (`entry/its_tables.py`). No stage-2 table maps it. Owner, pins and page are 0.
 - HOST     the host, and ordinary VMs that it maps it for. The only state with pins: EL2 pins a frame while it will still write to it
            for the host, so that it cannot change hands. Owner and page are 0.
 - PRIVATE  one protected VM (owner) at one guest page. Mapped by exactly one leaf, that VM's.
@@ -14,8 +15,8 @@ States, who may hold a frame in them, and when:
            may do so in several pieces without the lock. Whoever made it busy ends it.
 
 Transitions: take HOST->BUSY, settle BUSY->PRIVATE, give PRIVATE->BUSY, release BUSY->HOST, share PRIVATE->SHARED, unshare SHARED->PRIVATE,
-pin and unpin on HOST; at boot admit EL2->HOST. A frame never goes from one VM to another but by the host, and never from the host to a
-VM while it is pinned.
+pin and unpin on HOST, withdraw HOST->EL2, readmit EL2->HOST; at boot admit EL2->HOST. A frame never goes from one VM to another but by the host, and
+never from the host to a VM or to EL2 while it is pinned.
 
 Invariants: `invariants.entry_is_sound` for each entry, `invariants.entries_are_exclusive` for each pair.
 """
@@ -296,6 +297,39 @@ def release(pa: Pa, owner: u16, page: Ipa) -> None | Err:
     index = _held_index(pa, owner, page, State.BUSY)
     if isinstance(index, Err):
         return index
+    blocks.forget(index)
+    _store(index, FrameEntry(state=State.HOST))
+    return None
+
+
+@holds(LOCK)
+def withdraw(pa: Pa) -> None | Err:
+    """HOST -> EL2: the host loses the frame. The caller then unmaps it everywhere.
+
+    Err.RANGE where `pa` is no RAM, Err.OWNER where the frame is not the host's, Err.BUSY while it is pinned."""
+    index = index_of(pa)
+    if index is None:
+        return Err.RANGE
+    entry = entry_at(index)
+    if entry.state is not State.HOST:
+        return Err.OWNER
+    if entry.pins != 0:
+        return Err.BUSY
+    _store(index, FrameEntry(state=State.EL2))
+    blocks.forget(index)
+    return None
+
+
+@holds(LOCK)
+def readmit(pa: Pa) -> None | Err:
+    """EL2 -> HOST: a frame that the caller withdrew, and that holds nothing any more.
+
+    Err.RANGE where `pa` is no RAM, Err.OWNER where the frame is not EL2's."""
+    index = index_of(pa)
+    if index is None:
+        return Err.RANGE
+    if entry_at(index).state is not State.EL2:
+        return Err.OWNER
     blocks.forget(index)
     _store(index, FrameEntry(state=State.HOST))
     return None

@@ -101,7 +101,7 @@ def is_owner(owner: Term, page: Term) -> Formula:
     return z3.And(owner != 0, z3.ULT(owner, 4096), z3.ULT(page, TOP))
 
 
-HOST, PRIVATE, SHARED, BUSY = 1, 2, 3, 4
+EL2, HOST, PRIVATE, SHARED, BUSY = 0, 1, 2, 3, 4
 ALL, NOT_ALL = 1, 2
 """What may be known of a run."""
 Entry = Callable[[Term, Term], Term]
@@ -182,6 +182,29 @@ def share(given: Given) -> None:
 def unshare(given: Given) -> None:
     """A shared frame of (owner, page) becomes private."""
     _moves(given, frames.unshare, shared, private)
+
+
+def _changes_side(given: Given, operation: Callable[[Pa], Any], before: int, after: int) -> None:
+    """`operation` turns an unpinned frame in the state `before`, which has no owner, into one in the state `after`, and refuses any other."""
+    table = Table(given)
+    with frames.LOCK:
+        result = operation(Pa(given.u64("pa")))
+    allowed = z3.And(z3.BoolVal(table.is_ram), table.was(table.index) == before)
+    given.outcome("refused" if isinstance(result, Err) else "done")
+    given.require(allowed == (not isinstance(result, Err)), "done where it is allowed, refused where it is not")
+    table.requires(allowed, lambda was: z3.BitVecVal(after, 64))
+
+
+@transition(frames.withdraw)
+def withdraw(given: Given) -> None:
+    """An unpinned frame of the host becomes EL2's."""
+    _changes_side(given, frames.withdraw, HOST, EL2)
+
+
+@transition(frames.readmit)
+def readmit(given: Given) -> None:
+    """A frame of EL2's becomes the host's."""
+    _changes_side(given, frames.readmit, EL2, HOST)
 
 
 def _pinned(given: Given, operation: Callable[[Pa], Any], limit: int, step: int) -> None:
