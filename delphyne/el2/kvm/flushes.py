@@ -66,9 +66,10 @@ def _drop_all(index: u64) -> None | Err:
 def _look_again(index: u64, ipa: Ipa) -> None | Err:
     """The shadow's leaf for an address stays if the host's table still says the same, opens where that says more, and else goes."""
     vm = vms.VMS.slots[index]
-    seen = shadow.look(vm.shadow, ipa)
-    if seen is None:
+    stands = shadow.look(vm.shadow, ipa)
+    if stands is None:
         return None
+    seen = shadow.leaf_at(stands, ipa)
     found = _walk(index, ipa)
     if found.descriptor != 0:
         host = host_tables.leaf_of(found, vm.table.wide)
@@ -79,7 +80,7 @@ def _look_again(index: u64, ipa: Ipa) -> None | Err:
                 # Nothing is gone. What a processor may have remembered is what both tables say.
                 return None
             return shadow.reopen(vm.shadow, ipa, host)
-    dropped = shadow.drop(vm.shadow, ipa)
+    dropped = shadow.drop_found(vm.shadow, ipa, stands)
     if isinstance(dropped, Err):
         _work()
     return dropped

@@ -159,8 +159,15 @@ def _count(leaf: Descriptor, level: u64) -> None:
 @holds(GUESTS_LOCK)
 def drop(shadow: Shadow, ipa: Ipa) -> None | Err:
     """Take away what leads from `ipa`, and all that came from the same leaf of the host's. No processor uses it when this returns. Errors as
-    `clear`."""
-    taken = clear(shadow, ipa)
+    `clear_found`."""
+    return drop_found(shadow, ipa, find(shadow, ipa)) if tables.covers(shadow.space, ipa.raw, u64(1)) else None
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def drop_found(shadow: Shadow, ipa: Ipa, found: Walk) -> None | Err:
+    """The same where `found` is what `find` finds."""
+    taken = clear_found(shadow, found)
     if isinstance(taken, Err):
         return taken
     flush_after(shadow, ipa, taken)
@@ -168,7 +175,7 @@ def drop(shadow: Shadow, ipa: Ipa) -> None | Err:
 
 
 def flush_after(shadow: Shadow, ipa: Ipa, taken: u64) -> None:
-    """Make every processor forget what `clear` took away: `taken` leaves, of which the only one, or the first, led from `ipa`."""
+    """Make every processor forget what `clear_found` took away: `taken` leaves, of which the only one, or the first, led from `ipa`."""
     if taken == 1:
         flush.stage2_address(tables.vttbr_of(shadow.space), ipa)
     elif taken != 0:
@@ -177,17 +184,10 @@ def flush_after(shadow: Shadow, ipa: Ipa, taken: u64) -> None:
 
 @holds(frames.LOCK)
 @holds(GUESTS_LOCK)
-def clear(shadow: Shadow, ipa: Ipa) -> u64 | Err:
-    """As `drop`, but the caller calls `flush_after`. Returns how many leaves were taken away.
+def clear_found(shadow: Shadow, found: Walk) -> u64 | Err:
+    """As `drop_found`, but the caller calls `flush_after`. Returns how many leaves were taken away.
 
     What came from a leaf of the host's of 1 GiB stands in several tables: all of the shadow goes, and is flushed. Err.BUSY as `drop_all`."""
-    return clear_found(shadow, find(shadow, ipa)) if tables.covers(shadow.space, ipa.raw, u64(1)) else u64(0)
-
-
-@holds(frames.LOCK)
-@holds(GUESTS_LOCK)
-def clear_found(shadow: Shadow, found: Walk) -> u64 | Err:
-    """The same where `found` is what `find` finds."""
     if not found.descriptor.valid:
         return u64(0)
     came_from = u64(Stage2Leaf.of(found.descriptor.raw).software)
@@ -332,13 +332,16 @@ def find(shadow: Shadow, ipa: Ipa) -> Walk:
 
 
 @holds(GUESTS_LOCK)
-def look(shadow: Shadow, ipa: Ipa) -> HostLeaf | None:
-    """What the shadow says of `ipa`: the leaf, its level, and where `ipa`'s own page leads."""
+def look(shadow: Shadow, ipa: Ipa) -> Walk | None:
+    """Where the leaf stands that leads from `ipa`, if one does."""
     if not tables.covers(shadow.space, ipa.raw, u64(1)):
         return None
-    found = tables.walk(shadow.space, ipa.raw)
-    if not found.descriptor.valid:
-        return None
+    found = find(shadow, ipa)
+    return found if found.descriptor.valid else None
+
+
+def leaf_at(found: Walk, ipa: Ipa) -> HostLeaf:
+    """What it says: the leaf, its level, and where `ipa`'s own page leads."""
     leaf = Stage2Leaf.of(found.descriptor.raw)
     within = ipa.raw & (level_size(found.level) - 1) & ~(PAGE_SIZE - 1)
     return HostLeaf(found.level, leaf.frame * PAGE_SIZE + within, leaf)

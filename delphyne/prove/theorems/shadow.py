@@ -303,7 +303,7 @@ class Taking:
         return Err.BUSY if self.refused else None
 
 
-@walking(shadow.drop, shadow.clear, shadow.clear_found, shadow.flush_after, shadow._clear_slot,
+@walking(shadow.drop, shadow.drop_found, shadow.clear_found, shadow.flush_after, shadow._clear_slot,
          outcomes=("outside", "nothing", "one", "pieces", "everything", "refused"),
          assumes=(*POOLS, "tables.walk", "tables.vttbr_of", "stages.flush_stage2", "stages.flush_all", "shadow.clear_siblings", "shadow.drop_all"))
 def drop(given: Given) -> None:
@@ -560,13 +560,14 @@ def table_at(given: Given) -> None:
     tree.requires_unchanged()
 
 
-@walking(shadow.look, outcomes=("outside", "nothing", "a leaf"))
+@walking(shadow.look, shadow.leaf_at, outcomes=("outside", "nothing", "a leaf"))
 def look(given: Given) -> None:
     """What the processor's walk finds, and where the address's own page leads."""
     guest = Guest(given)
     tree, ipa = guest.tree, given.u64("ipa")
     with GUESTS_LOCK:
-        seen = shadow.look(guest.shadow, Ipa(ipa))
+        stands = shadow.look(guest.shadow, Ipa(ipa))
+    seen = None if stands is None else shadow.leaf_at(stands, Ipa(ipa))
     tree.requires_unchanged()
     if not given.holds(z3.ULT(term(ipa), z3.BitVecVal(1, 64) << tree.bits)):
         given.outcome("outside")
