@@ -116,7 +116,7 @@ FAULTS = (
         ROOT_OF_HOST,
     ),
     Fault(
-        "a segment's digest is not looked at", "kvm/protect.py",
+        "a segment's digest is not looked at", "guest/measuring.py",
         "engine.same(digest[:], manifest.segment_digest(guard.manifest[:], guard.segment))", "engine.same(digest[:], digest[:])", CHANGED,
     ),
     Fault(

@@ -535,10 +535,16 @@ class PrivatePages(RuleBasedStateMachine):
             with self.machine.on(self.cpu):
                 assert self.world.serve_touch(frame) is True
             return
-        guest, ipa, _ = holder
+        guest, ipa, page = holder
         with self.beside(when, frame, guest, ipa, True) as stores:
             assert self.world.serve_touch(frame) is True
-        self.left(guest, ipa, stores, zeroed=guest.phase is Phase.STOPPED)
+        if guest.phase is Phase.STOPPED and page.kind is Kind.HELD and not guest.committed:
+            # As it came: the guest never was protected.
+            guest.pages[ipa] = Page()
+            self.memory[frame] = stores.hosts[-1] if stores.hosts else self.memory[frame]
+            assert self.machine.memory.read(frame, PAGE, cacheable=False) == self.memory[frame]
+        else:
+            self.left(guest, ipa, stores, zeroed=guest.phase is Phase.STOPPED)
 
     def host_leads(self, guest: Guest, ipa: int, where: str) -> None:
         page = guest.pages[ipa]
