@@ -285,8 +285,8 @@ _NOW = (
         (ONCE, STORM, f"{GUESTS}::test_each_instruction_that_no_guest_has", ODD, EMULATED), Verdict.HOLDS,
     ),
     Attack(
-        "G5", "page tables in MMIO, in nothing, cyclic; exclusives and atomics on a page that comes and goes", (ONCE, ODD, EXCLUSIVES),
-        Verdict.IN_PART,
+        "G5", "page tables in MMIO, in nothing, cyclic, shared, exported; exclusives and atomics on a page that comes and goes",
+        (ONCE, ODD, EXCLUSIVES, f"{FRAMES}::test_what_the_guest_writes_while_its_page_is_exported_comes_back_or_faults"), Verdict.HOLDS,
     ),
     Attack(
         "K4", "keys without entropy",

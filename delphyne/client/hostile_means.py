@@ -32,6 +32,8 @@ SHIFT = 1 << 33
 """Ticks by which the counter is moved."""
 WORD = (1 << 64) - 1
 LOOKS = 64
+COUNTING = 4
+"""Guests that count by exclusives, one after the other."""
 GIVEN = 4
 """Pages that the guest gives up."""
 EQUAL, OTHERS = 256, 512
@@ -127,12 +129,15 @@ class Reader(Monitor):
 
 
 def exclusive(image: bytes, gic: int) -> str:
-    """No addition is lost or done twice."""
-    reader = Reader(image, gic)
-    threading.Thread(target=reader.look, daemon=True).start()
-    end = ending(reader)
-    reader.over = True
-    return f"{end} exports {reader.exports}"
+    """No addition of any guest's is lost or done twice. The moment in which one could be is short, and only there while both CPUs run."""
+    ends, exports = set(), 0
+    for _ in range(COUNTING):
+        reader = Reader(image, gic)
+        threading.Thread(target=reader.look, daemon=True).start()
+        ends.add(ending(reader))
+        reader.over = True
+        exports += reader.exports
+    return f"{'/'.join(sorted(ends))} exports {exports}"
 
 
 def merge(image: bytes, gic: int) -> str:

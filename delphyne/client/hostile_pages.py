@@ -31,6 +31,8 @@ PATIENCE = 30
 """Seconds for a guest that may go on with anything for its code, if nobody stops it."""
 WORD = 8
 CHANGE = 0xA5
+MORE = {"brought": 3}
+"""Where the moment to write in is short: how many times as many guests."""
 BLOCK = 16
 """Bytes of a block of AES."""
 BLOCKS = 8
@@ -139,7 +141,7 @@ def scribble(image: bytes, gic: int, count: int) -> None:
     for name in ("given", "brought", "measured"):
         ends = {"passed": 0, "wrong": 0, "refused": 0, "stopped": 0}
         writes = 0
-        for number in range(count):
+        for number in range(count * MORE.get(name, 1)):
             end, made = _scribbled(name, image, gic, number)
             ends[end] += 1
             writes += made
