@@ -34,22 +34,37 @@ PIECES: Final = u64(8)
 def address(mmu: u64, ipa: u64, level: u64) -> None | Err:
     """Call for one address. `level` is where in the host's table something was taken away, 3 for a page, any other number for what may have been
     a table. Err.BUSY where the host is to call again."""
-    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+    page = Ipa(ipa & ~(PAGE_SIZE - 1))
+    with frames.LOCK, GUESTS_LOCK:
         index = vms.find(mmu)
         if index is None or ipa >= ADDRESS_LIMIT:
             return None
-        page = Ipa(ipa & ~(PAGE_SIZE - 1))
+        if vms.VMS.slots[index].guard == 0:
+            return _ordinary(index, page, level)
+    # A protected guest's page may become the host's, whose map changes then.
+    with frames.LOCK, HOST_LOCK, GUESTS_LOCK:
+        index = vms.find(mmu)
+        if index is None:
+            return None
         vm = vms.VMS.slots[index]
-        if vm.guard != 0:
-            if level != LAST_LEVEL:
-                shadow.forget_tables(vm.shadow)
-            return protected_flushes.address(index, page, level)
+        if vm.guard == 0:
+            return _ordinary(index, page, level)
         if level != LAST_LEVEL:
-            if vm.shadow.huge and level != shadow.BLOCK_LEVEL:
-                return _drop_all(index)
             shadow.forget_tables(vm.shadow)
-            shadow.drop_pieces(vm.shadow, page)
-        return _look_again(index, page)
+        return protected_flushes.address(index, page, level)
+
+
+@holds(frames.LOCK)
+@holds(GUESTS_LOCK)
+def _ordinary(index: u64, page: Ipa, level: u64) -> None | Err:
+    """The same for a VM that is not protected."""
+    vm = vms.VMS.slots[index]
+    if level != LAST_LEVEL:
+        if vm.shadow.huge and level != shadow.BLOCK_LEVEL:
+            return _drop_all(index)
+        shadow.forget_tables(vm.shadow)
+        shadow.drop_pieces(vm.shadow, page)
+    return _look_again(index, page)
 
 
 @holds(frames.LOCK)

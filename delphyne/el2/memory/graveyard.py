@@ -109,4 +109,4 @@ def uncount_leaf(descriptor: Descriptor, level: u64) -> None:
     assert level <= LAST_LEVEL, "a leaf stands in a table"
     first = frames.index_of(Pa(descriptor.frame * PAGE_SIZE))
     if first is not None:
-        blocks.uncount(first, first + (level_size(level) // PAGE_SIZE - 1))
+        blocks.uncount(first, first if level == LAST_LEVEL else first + (level_size(level) // PAGE_SIZE - 1))
