@@ -1234,7 +1234,7 @@ static void run_race(struct job *job)
 		page[8] = 0;
 		WRITE_ONCE(vm->last[2], virt_to_phys(vm->data) | S2_PAGE);
 		dsb(ishst);
-		for (j = 0; j < 1000000 && page[8] != MARK; j++)
+		for (j = 0; j < 20000000 && page[8] != MARK; j++)
 			cpu_relax();
 		race.mapped += page[8] == MARK;
 		take_away(vm, i % GONE_WAYS);
