@@ -163,12 +163,14 @@ _NOW = (
         Verdict.IN_PART,
     ),
     Attack(
-        "H35", "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1, a vCPU's HCR, MDCR, HCRX, VTCR",
+        "H35",
+        "control registers from host memory: parameters of __kvm_hyp_init, EL2's registers named from EL1, a vCPU's HCR, MDCR, HCRX, VTCR; what a VMM"
+        " says of identification registers, CTR and MPIDR",
         (
             f"{HOST}::test_calls_of_any_number_from_every_cpu_at_once", f"{HOST}::test_every_page_of_el2_is_read_written_and_executed", ONCE, STORM,
-            ENTRIES,
+            CHANGING, ENTRIES, STRANGERS, MONITOR,
         ),
-        Verdict.IN_PART,
+        Verdict.HOLDS,
     ),
     Attack(
         "H8", "one frame at two addresses or in two VMs; a live address given another frame; a page of an ordinary guest given to a protected one",

@@ -21,7 +21,7 @@ RAM_BYTES, SMALL_BYTES = 2 << 20, 4 << 20
 STUB = RAM + (1 << 20)
 """Where the image of a guest that becomes protected has what makes it so."""
 DEVICE = 0x0A00_0000
-ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS, TICKS, PROTECTED = range(0, 0x48, 8)
+ECHO, COMMAND, RESULT, UNMAP, FAULT, GIC_VERSION, CPUS, TICKS, PROTECTED, SHOWN = range(0, 0x50, 8)
 UNMAP_PAGES = 8
 PATTERN = (0x5EED_0000_0000_0001).to_bytes(8, "little")
 KINDS = {
@@ -31,7 +31,7 @@ KINDS = {
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
 ATTACKS = {"calls": 15, "odd": 19, "walks": 20, "narrow": 23}
 """The same of what a protected guest does against the hypervisor, which is no kind of exit."""
-WATCHES = {"named": 17, "counter": 18, "exclusive": 21, "physical": 22, "equal": 24}
+WATCHES = {"named": 17, "counter": 18, "exclusive": 21, "physical": 22, "equal": 24, "identity": 26}
 """The same of what a guest looks at while its monitor does something to it (hostile_pages.py)."""
 WRONG = (
     "", "an unknown command", "a wrong answer", "an interrupt was lost", "wrong bytes in memory", "SIMD registers changed", "a vCPU did not start",
@@ -74,6 +74,7 @@ class Monitor:
         self.ticks = 0
         self.failures = 0
         self.faults: list[int] = []
+        self.shown: list[int] = []
         kvm = Kvm()
         self.vm: Vm = kvm.create_vm()
         self.ram = Memory(RAM_BYTES)
@@ -144,6 +145,8 @@ class Monitor:
                 memory.drop(at, PAGE)
         elif access.is_write and register == TICKS:
             self.ticks = access.data
+        elif access.is_write and register == SHOWN:
+            self.shown.append(access.data)
         elif access.is_write and register == RESULT:
             self._ended(access.data)
         elif access.is_write and register == FAULT:

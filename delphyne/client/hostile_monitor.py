@@ -3,6 +3,7 @@
 
     initialise IMAGE GIC   resets vCPU 0 and sets all its registers at each of its exits (KVM_ARM_VCPU_INIT, KVM_SET_ONE_REG), after a look at them
     alias IMAGE GIC        offers the guest's own frames at a second address
+    identity IMAGE GIC     has KVM say less in every identification register, to a guest that is to be protected and to an ordinary one
     share IMAGE GIC        gives the guest's memory to an ordinary VM as well, before and after it is the guest's
 
 Each prints one line of what came of it. Threads: those of the monitor; one process for each attack.
@@ -26,8 +27,9 @@ from delphyne.client.steps import late
 
 KINDS = (0x0010, 0x0013)
 """Of the registers' numbers: core and system registers."""
-SPARED = {registers.MPIDR_EL1, registers.TIMER_CTL, registers.TIMER_CVAL, registers.TIMER_CNT}
-"""By these KVM finds the vCPU for an interrupt, and times the guest's sleep: without them it gets no interrupts, which is no secret of its."""
+SPARED = {registers.MPIDR_EL1, registers.TIMER_CTL, registers.TIMER_CVAL, registers.TIMER_CNT, registers.PHYSICAL_CNT}
+"""By the first four KVM finds the vCPU for an interrupt, and times the guest's sleep: without them it gets no interrupts, which is no secret of its.
+The last one runs on."""
 KEPT_ZERO = {registers.PSTATE: 0x3FF, registers.SCTLR_EL1: 3 << 24}
 KEPT_ONE = {registers.PSTATE: 0x3C5}
 """KVM swaps the bytes of what a guest reads where these say that it is big-endian, and cuts registers where they say AArch32."""
@@ -143,6 +145,42 @@ class Sharer(Monitor):
         super()._ended(wrong)
 
 
+class Liar(Monitor):
+    """Of the identification registers, `changed` say less than they did before the guest ran, if `lies`."""
+
+    def __init__(self, image: bytes, gic: int, *, lies: bool, protected: bool) -> None:
+        super().__init__(image, [Command("identity", False, 1)], 1, gic, protected=protected)
+        self.changed = sum(self._lower(one) for one in self.vcpus[0].register_list() if lies and registers.is_identification(one))
+
+    def _lower(self, register: int) -> bool:
+        """Every field of a register that KVM lets be less is. Whether there was one."""
+        vcpu = self.vcpus[0]
+        before = vcpu.get(register)
+        for shift in range(0, 64, 4):
+            now = vcpu.get(register)
+            field = now >> shift & 15
+            for less in range(field):
+                try:
+                    vcpu.set(register, now - (field - less << shift))
+                except OSError:
+                    continue
+                break
+        return vcpu.get(register) != before
+
+
+def identities(image: bytes, gic: int) -> str:
+    """How many registers the guests have shown, how many of them the lies changed for a protected guest and for an ordinary one."""
+    seen: dict[bool, int] = {}
+    shown = changed = failures = 0
+    for protected in (True, False):
+        honest, liar = (Liar(image, gic, lies=lies, protected=protected) for lies in (False, True))
+        failures += honest.run() + liar.run()
+        shown = len(honest.shown)
+        changed = liar.changed
+        seen[protected] = sum(one != other for one, other in zip(honest.shown, liar.shown, strict=True))
+    return f"shown {shown} changed {changed} protected {seen[True]} ordinary {seen[False]} failures {failures}"
+
+
 def is_stopped(monitor: Monitor) -> bool:
     """Whether KVM refuses to run the guest on."""
     try:
@@ -170,6 +208,8 @@ def main(arguments: list[str]) -> int:
     elif attack == "alias":
         aliaser = Aliaser(image, int(gic))
         said = f"stopped {is_stopped(aliaser):d} plaintext {plaintext(aliaser.kept)}"
+    elif attack == "identity":
+        said = identities(image, int(gic))
     else:
         sharer = Sharer(image, int(gic))
         failures = sharer.run()

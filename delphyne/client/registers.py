@@ -31,6 +31,7 @@ def system(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
     return _ARM64 | _U64 | _SYSREG | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 
 
+CTR_EL0 = system(3, 3, 0, 0, 1)
 MPIDR_EL1 = system(3, 0, 0, 0, 5)
 SCTLR_EL1 = system(3, 0, 1, 0, 0)
 VBAR_EL1 = system(3, 0, 12, 0, 0)
@@ -38,6 +39,13 @@ TIMER_CTL = system(3, 3, 14, 3, 1)
 TIMER_CVAL = system(3, 3, 14, 0, 2)
 """CNTVCT and CNTV_CVAL are exchanged in the interface; this is what reads CNTV_CVAL."""
 TIMER_CNT = system(3, 3, 14, 3, 2)
+PHYSICAL_CNT = system(3, 3, 14, 0, 1)
+"""CNTPCT_EL0, which 6.12 lets its VMM set and which runs on."""
+
+
+def is_identification(register: int) -> bool:
+    """Whether it is one of ID_AA64* or CTR_EL0, by what KVM_GET_REG_LIST gives."""
+    return register == CTR_EL0 or system(3, 0, 0, 4, 0) <= register <= system(3, 0, 0, 7, 7)
 
 
 def size(register: int) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hostile VMM against its protected guest, by KVM's own calls alone (delphyne/client/hostile_monitor.py): registers and reset of a running vCPU,
-and memory that is somewhere else as well; and what it changes of the manifest (hostile_manifest.py). Catalogue lines H24, H8 and G4.
+and memory that is somewhere else as well; and what it changes of the manifest (hostile_manifest.py). Catalogue lines H24, H35, H8 and G4.
 
 What came of it is seen in the guest, which goes on with what it had or is stopped, and in what the VMM sees.
 """
@@ -20,7 +20,7 @@ from delphyne.compiler.back.image import Built
 
 pytestmark = pytest.mark.system
 
-ATTACKS = ("initialise", "alias", "share")
+ATTACKS = ("initialise", "alias", "identity", "share")
 WELL = "take-4kx4"
 
 
@@ -49,6 +49,11 @@ def test_a_vmm_gets_nothing_by_kvms_own_calls(built: Built, guest: guest_build.G
 
     assert numbers(console, "alias") == {"stopped": 1, "plaintext": 0}, console[-20000:]
     assert re.search(r"protected guest \d+ is stopped: its page 0x80000000 cannot come back", console), console[-20000:]
+
+    seen = numbers(console, "identity")
+    assert (seen["shown"], seen["protected"], seen["failures"]) == (16, 0, 0), f"{seen}\n{console[-20000:]}"
+    assert seen["changed"] > 0, seen
+    assert kernel != "6.12" or seen["ordinary"] > 2, f"an ordinary guest is told what its VMM says: {seen}"
 
     seen = numbers(console, "share")
     assert (seen["before"], seen["after"], seen["failures"], seen["plaintext"]) == (1, 0, 0, 0), f"{seen}\n{console[-20000:]}"

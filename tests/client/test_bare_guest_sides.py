@@ -17,7 +17,7 @@ from delphyne.board import bare_guest as board
 from delphyne.board import host_python, protected_bare
 from delphyne.board.guest import device, gic, program, walks
 from delphyne.client import bare_guest as monitor
-from delphyne.client import memory, vgic
+from delphyne.client import memory, registers, vgic
 
 
 def test_kinds_have_the_guests_numbers() -> None:
@@ -33,7 +33,7 @@ def test_everything_wrong_has_words() -> None:
 
 def test_registers_and_places_agree() -> None:
     assert device.BASE.raw == monitor.DEVICE
-    names = ("ECHO", "COMMAND", "RESULT", "UNMAP", "FAULT", "GIC_VERSION", "CPUS", "TICKS", "PROTECTED")
+    names = ("ECHO", "COMMAND", "RESULT", "UNMAP", "FAULT", "GIC_VERSION", "CPUS", "TICKS", "PROTECTED", "SHOWN")
     assert [getattr(monitor, name) for name in names] == [int(getattr(device, name)) for name in names]
     places = (program.SMALL, program.FRESH, program.KEPT, program.LARGE)
     assert tuple(int(at.raw) for at in places) == (monitor.SMALL, monitor.FRESH, monitor.KEPT, monitor.LARGE)
@@ -92,6 +92,13 @@ def imported(tree: ast.Module) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names.append(str(node.module))
     return names
+
+
+def test_identification_registers_are_told_from_others() -> None:
+    for register in (registers.CTR_EL0, registers.system(3, 0, 0, 4, 0), registers.system(3, 0, 0, 7, 4)):
+        assert registers.is_identification(register)
+    for register in (registers.MPIDR_EL1, registers.SCTLR_EL1, registers.TIMER_CNT, registers.PC, registers.system(3, 0, 0, 3, 7)):
+        assert not registers.is_identification(register)
 
 
 def test_a_thread_of_a_pinned_one_is_pinned_to_another_cpu() -> None:

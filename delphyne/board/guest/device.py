@@ -30,6 +30,9 @@ TICKS: Final = u64(0x38)
 PROTECTED: Final = u64(0x40)
 """1 where the guest is to be a protected one, whose memory is zero when it first touches it."""
 
+SHOWN: Final = u64(0x48)
+"""What is written the monitor keeps for whoever compares it."""
+
 
 def read(register: u64) -> u64:
     """A register of the device."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.board.guest import calls, device, gic, narrow, odd, start, walks
+from delphyne.board.guest import calls, device, gic, identity, narrow, odd, start, walks
 from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_mul, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
@@ -107,6 +107,8 @@ class Kind(Enum8):
     """No exit but those of the host's making: pages with one content."""
     ORDER = 25
     """A device's register in big-endian order."""
+    IDENTITY = 26
+    """The identification registers, shown to the monitor."""
 
 
 class Wrong(Enum8):
@@ -312,6 +314,9 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
             return _narrow()
         case Kind.EQUAL:
             return _equal()
+        case Kind.IDENTITY:
+            identity.show()
+            return Wrong.NOTHING
         case Kind.DEBUG:
             return _debug(simd, seed)
         case Kind.NONE | Kind.CALLS:
