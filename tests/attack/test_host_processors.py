@@ -26,7 +26,7 @@ CHECK = "self-check 4 256 4"
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
 def test_a_guest_survives_what_its_host_does_to_its_processors(built: Built, kernel: str) -> None:
     """H3: every processor off and on in turn, then sleep, while both CPUs of the guest compare all that they wrote. Then another guest begins."""
-    shape = Guest(kernel, 128, 2, arguments="quiet", protected=True)
+    shape = Guest(kernel, 256, 2, arguments="quiet", protected=True)
     with session(Host(kernel=kernel, machine=machine()), built.image, kernels=(kernel,), protected=(shape,)) as host:
         guest = host.boot_guest(shape)
         for doing, times, seen in ((OFF_AND_ON, ROUNDS, "psci: CPU0 killed"), (SLEEP, SLEEPS, "PM: suspend exit")):
@@ -35,7 +35,7 @@ def test_a_guest_survives_what_its_host_does_to_its_processors(built: Built, ker
             work = guest.shell.start(f"({CHECK}) > /tmp/other & {CHECK}; wait; cat /tmp/other")
             assert host.run(doing.format(rounds=times), 240.0) == ""
             said = guest.shell.finish(work, 300.0)
-            assert said.count(" 0 bad") == 2, said
+            assert said.count(" 0 bad") == 2, f"{said}\n{guest.run('dmesg | tail -n 60')}"
             assert int(host.run(count)) - before == times
         assert host.run("cat /sys/devices/system/cpu/online") == "0-1"
         assert host.boot_guest(shape, 1).run("self-check 4 256 1", 240.0).endswith("0 bad")
