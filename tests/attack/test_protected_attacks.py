@@ -35,6 +35,9 @@ TEXT = KERNEL_AT + (1 << 20)
 """Pages of its text, which differs from its file in few places only."""
 READING = ("load", "pair", "span", "walk", "probe")
 WRITING = ("store", "exclusive", "zero")
+WALKS = 4
+"""Pages that a walk may try. What it reads there is ciphertext: once in some hundred times a valid descriptor of a page that no RAM lies behind, and
+the load that follows is an external abort that has nothing to do with the walk."""
 STOPPED = {"internal-error", "paused", "io-error", "guest-panicked"}
 assert SEGMENT.size == 56
 
@@ -88,10 +91,13 @@ def test_the_hosts_kernel_touches_a_guests_pages_in_every_way(built: Built) -> N
     """H14: what reads gets ciphertext, and the guest goes on with what it had; what writes ends that guest, and nobody else (H18)."""
     file = kernel_file("6.1").read_bytes()
     with attacked(built) as (host, guest):
-        frames = frames_of(host, TEXT, len(READING) + len(WRITING))
+        frames = frames_of(host, TEXT, len(READING) + len(WRITING) + WALKS)
         assert all(frames)
+        spare = iter(frames[-WALKS:])
         for number, way in enumerate(READING):
             aborts, other, done = attempt(host, way, frames[number])
+            while way == "walk" and aborts and (another := next(spare, 0)):
+                aborts, other, done = attempt(host, way, another)
             assert aborts == 0, f"{way}: the page is the host's to have, encrypted"
             assert done == 1 or way in ("walk", "span"), (way, other)
         assert guest.run("self-check 4 256 1", 240.0).endswith("0 bad")
