@@ -571,11 +571,18 @@ def run_soak(
 
 
 @app.command("test")
-def run_tests(nightly: Annotated[bool, typer.Option("--nightly", help="Everything, for hours.")] = False) -> None:
+def run_tests(
+    nightly: Annotated[bool, typer.Option("--nightly", help="Everything, for hours.")] = False,
+    stage: Annotated[list[str] | None, typer.Option(help="Only the stages whose names contain this; may be given several times.")] = None,
+) -> None:
     """Run the rings of tests, the quick ones first."""
-    from delphyne.stages import NIGHTLY, QUICK, run_stages
+    from delphyne.stages import NIGHTLY, QUICK, StageError, chosen, run_stages
 
-    raise typer.Exit(run_stages(NIGHTLY if nightly else QUICK))
+    try:
+        stages = chosen(NIGHTLY if nightly else QUICK, stage or [])
+    except StageError as error:
+        raise UserError(str(error)) from None
+    raise typer.Exit(run_stages(stages))
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

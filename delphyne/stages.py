@@ -44,14 +44,47 @@ QUICK = (
     Stage("ring 4: machines in QEMU", _python("-m", "pytest", "-n", "2", "-m", "system and not slow"), 3000),
 )
 
+HOSTS = ("tests/system/test_host_boot.py", "tests/system/test_host_kexec.py", "tests/system/test_wiped_memory.py")
+STRESS = "tests/system/test_guest_stress.py"
+SEEDED = "tests/attack/test_seeded_faults.py"
+
+
+def _slow(*chosen: str, marks: str = "slow and system", workers: int = 2) -> tuple[str, ...]:
+    """pytest for the slow tests that `chosen`, arguments of pytest's, leave."""
+    return _python("-m", "pytest", "-n", str(workers), "-m", marks, *chosen)
+
+
+def _but(*files: str) -> tuple[str, ...]:
+    return tuple(f"--ignore={file}" for file in files)
+
+
 NIGHTLY = (
     *QUICK,
-    Stage("kernels for the slow tests (network)", _python("-m", "delphyne.cli", "hostimage", "--flavours"), 5400),
-    Stage("slow tests", _python("-m", "pytest", "-m", "slow"), 14400),
+    Stage("kernels for the long tests (network)", _python("-m", "delphyne.cli", "hostimage", "--flavours"), 5400),
+    Stage("long: rings 1 to 3", _slow(marks="slow and not system"), 5400),
+    Stage("long: stress on a guest's memory", _slow(STRESS, workers=1), 14400),
+    Stage("long: attacks", _slow("tests/attack", *_but(SEEDED)), 10800),
+    Stage("long: seeded faults", _slow(SEEDED), 10800),
+    Stage("long: guests", _slow("tests", *_but(*HOSTS, STRESS, "tests/attack")), 14400),
+    Stage("long: hosts", _slow(*HOSTS), 14400),
     Stage("mutants", _python("-m", "delphyne.cli", "prove", "--mutants"), 7200),
     Stage("storm on a protected guest", _python("-m", "delphyne.cli", "soak", "--count", "1000000"), 11000),
     Stage("fuzzer", _python("-m", "delphyne.cli", "fuzz", "--count", "20000"), 14400),
 )
+"""Every slow test belongs to just one of the stages called long (tests/test_stages.py). The stress has the machine to itself: a host whose two CPUs
+share one processor for long warns of lockups."""
+
+
+class StageError(Exception):
+    """No stage has that name."""
+
+
+def chosen(stages: tuple[Stage, ...], words: list[str]) -> tuple[Stage, ...]:
+    """Those of `stages` whose names contain one of `words`, in their order; all of them where there is no word. Raises StageError."""
+    for word in words:
+        if not any(word in stage.name for stage in stages):
+            raise StageError(f"no stage is called '{word}'; there are: {'; '.join(stage.name for stage in stages)}")
+    return tuple(stage for stage in stages if not words or any(word in stage.name for word in words))
 
 
 def run_stages(stages: tuple[Stage, ...]) -> int:
