@@ -1569,18 +1569,22 @@ static void run_gich(struct job *job)
 static int try_gich(u64 distributor, u64 control, u64 wanted)
 {
 	struct tally tally;
+	int failed = -ENOMEM;
 
 	gicd = ioremap(distributor, PAGE_SIZE);
 	gich = ioremap(control, GICH_BYTES);
-	if (!gicd || !gich)
-		return -ENOMEM;
-	gich_base = control;
-	atomic64_set(&gich_seen, 0);
-	tally = do_on_every_cpu(run_gich, 1, wanted);
-	iounmap(gicd);
-	iounmap(gich);
-	say_tally("gich", tally, "acknowledged %lld ", atomic64_read(&gich_seen));
-	return 0;
+	if (gicd && gich) {
+		gich_base = control;
+		atomic64_set(&gich_seen, 0);
+		tally = do_on_every_cpu(run_gich, 1, wanted);
+		say_tally("gich", tally, "acknowledged %lld ", atomic64_read(&gich_seen));
+		failed = 0;
+	}
+	if (gich)
+		iounmap(gich);
+	if (gicd)
+		iounmap(gicd);
+	return failed;
 }
 
 /* A guest that invalidates all that it may, on and on. */

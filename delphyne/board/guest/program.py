@@ -26,7 +26,6 @@ FAR_AHEAD: Final = u64(1 << 62)
 TIMER_WIDTH: Final = u64(0x7FFF_FFFF)
 """The largest value of CNTP_TVAL_EL0."""
 CNTFRQ_EL0: Final = SysReg(u64, "CNTFRQ_EL0", 3, 3, 14, 0, 0)
-ID_AA64ISAR0_EL1: Final = SysReg(u64, "ID_AA64ISAR0_EL1", 3, 0, 0, 6, 0)
 TPIDR_EL1: Final = SysReg(u64, "TPIDR_EL1", 3, 0, 13, 0, 4)
 
 SMALL: Final = Pa(u64(0x8000_0000))
@@ -623,7 +622,7 @@ def _exclusive() -> Wrong:
     start.add_exclusively(KEPT.raw, ADDITIONS)
     if mmio_read64(KEPT) != ADDITIONS:
         return Wrong.MEMORY
-    if ID_AA64ISAR0_EL1.read() >> 20 & 0xF >= 2:
+    if identity.ID_AA64ISAR0_EL1.read() >> 20 & 0xF >= 2:
         start.add_atomically(KEPT.raw, ADDITIONS)
         if mmio_read64(KEPT) != ADDITIONS * 2:
             return Wrong.MEMORY
