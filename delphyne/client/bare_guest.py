@@ -29,7 +29,7 @@ KINDS = {
     "debug": 12, "take-4k": 13, "bring-4k": 14, "soak": 16, "order": 25,
 }
 """Names of the kinds of exit -> their numbers in board/guest/program.py."""
-ATTACKS = {"calls": 15, "odd": 19, "walks": 20, "narrow": 23}
+ATTACKS = {"calls": 15, "odd": 19, "walks": 20, "narrow": 23, "devices": 27}
 """The same of what a protected guest does against the hypervisor, which is no kind of exit."""
 WATCHES = {"named": 17, "counter": 18, "exclusive": 21, "physical": 22, "equal": 24, "identity": 26}
 """The same of what a guest looks at while its monitor does something to it (hostile_pages.py)."""

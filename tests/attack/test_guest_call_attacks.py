@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hostile protected guest, played by the bare guest: calls with every kind of argument from two vCPUs at once (board/guest/calls.py), instructions
-and numbers of calls that are not its business (odd.py), AArch32 (narrow.py), and its own tables in odd places (walks.py). Catalogue lines G1, G2 and
-G5.
+and numbers of calls that are not its business (odd.py), AArch32 (narrow.py), its own tables in odd places (walks.py), and devices that it has not
+mapped (devices.py). Catalogue lines G1, G2 and G5.
 
 Each answer is looked at in the guest, and what it wrote before is there afterwards. The same calls one by one, and that nothing else changes, are in
 tests/guest/test_guest_calls.py.
@@ -48,7 +48,8 @@ def test_hostile_calls_from_two_vcpus_at_once(built: Built, guest: guest_build.G
 @pytest.mark.parametrize(("kernel", "cpu"), PROCESSORS)
 def test_odd_instructions_and_tables_come_to_an_end(built: Built, guest: guest_build.Guest, kernel: str, cpu: str) -> None:
     """G2: extensions that it has not got, registers of others, calls of any number and immediate, AArch32 at EL0; G5: its tables exported, shared,
-    in a device, in nothing, in themselves. What each comes to is checked in the guest."""
+    in a device, in nothing, in themselves. And what it has enrolled for: no device that it has not mapped. What each comes to is checked in the
+    guest."""
     attacks = [name for name in ATTACKS if name != "calls"]
     said = console(built, guest, kernel, cpu, [f"{name}x{TIMES}" for name in attacks])
     for name in attacks:

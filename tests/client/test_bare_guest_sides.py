@@ -15,7 +15,7 @@ from delphyne.bench import kvm as bench
 from delphyne.bench import protected as protected_bench
 from delphyne.board import bare_guest as board
 from delphyne.board import host_python, protected_bare
-from delphyne.board.guest import device, gic, program, walks
+from delphyne.board.guest import device, devices, gic, program, walks
 from delphyne.client import bare_guest as monitor
 from delphyne.client import memory, registers, vgic
 
@@ -41,6 +41,7 @@ def test_registers_and_places_agree() -> None:
     assert (program.CLEAN.raw, program.TREE.raw) == (monitor.CLEAN, monitor.TREE)
     assert protected_bare.CLEAN_MARK == program.CLEAN_MARK
     assert walks.TABLES.raw == monitor.KEPT
+    assert devices.GIC_PAGES * devices.PAGE == protected_bare.GIC_BYTES
     assert {monitor.UNMAP_PAGES, int(program.UNMAP_PAGES)} == set(bench.PARTS.values())
     assert gic.DISTRIBUTOR.raw == vgic.DISTRIBUTOR
     assert gic.CPU_INTERFACE.raw == vgic.CPU_INTERFACE

@@ -16,10 +16,11 @@ from private_world import FIRST, HOST_AT, IPA, PAGE, World, a_world
 
 from delphyne.board.protected_image import EXECUTE, MMIO, RAM, READ, WRITE, Manifest, Window
 from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.exception import AbortIss, Esr
 from delphyne.el2.guest import guards, private, processors, registers, steps, vcpus, vms
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.vms import HostTable
-from delphyne.el2.kvm import protected_calls
+from delphyne.el2.kvm import protected_calls, protected_faults
 from delphyne.el2.kvm.exit_codes import GUEST_GOES_ON
 from delphyne.el2.kvm.seats import Seat
 from delphyne.el2.memory import graveyard, pages
@@ -27,7 +28,7 @@ from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.host_map import HOST_SPACE
 from delphyne.el2.memory.stage2 import Rights
 from delphyne.el2.sealing import entropy, generator, records
-from delphyne.lang import Ipa, Order, Pa, Slice, u8, u64, wipe
+from delphyne.lang import Ipa, Order, Pa, Slice, u8, u32, u64, wipe
 from delphyne.lang.arrays import ArrayOf, LazyCells
 from delphyne.lang.atomics import Atomic
 from delphyne.lang.ints import Integer
@@ -193,6 +194,14 @@ def a_caller() -> Iterator[Caller]:
             wipe(processors.PROCESSORS)
             wipe(registers.MEMORY)
             wipe(entropy.SOURCES)
+
+
+def abort(caller: Caller, ipa: int, store: bool = True, *, offset: int = 8) -> int:
+    """The exit code of a guest's access of 8 bytes by x3, at `offset` of a page, that found nothing at its last level."""
+    iss = AbortIss(fsc=u8(7), wnr=store, isv=True, sas=u8(3), srt=u8(3))
+    caller.world.machine.write_register("HPFAR_EL2", ipa >> 8)
+    caller.world.machine.write_register("FAR_EL2", ipa + offset)
+    return int(protected_faults.serve(caller.seat, registers.OWN, Esr(ec=u8(0x24), il=True, iss=u32(int(iss.raw))), False))
 
 
 # --- everything -------------------------------------------------------------------------------------------------------------------------------

@@ -329,7 +329,9 @@ EVERYTHING = (*NO_PAGES.values(), *DEVICES.values(), *(page_of(state) for state 
 
 @pytest.mark.parametrize("function", [MAP, UNMAP])
 def test_a_devices_page_and_nothing_else_is_mapped(caller: Caller, function: int) -> None:
-    """The other registers are the guest's: kernels have put attributes of the mapping, or nothing in particular, into them."""
+    """Nothing is noted of a guest that has not enrolled (one that has: `test_mmio_guard.py`).
+
+    The other registers are the guest's: kernels have put attributes of the mapping, or nothing in particular, into them."""
     with nothing_changes(caller):
         for others in (0, WORD):
             for address in EVERYTHING:
@@ -352,7 +354,6 @@ def test_calls_without_arguments_look_at_none(caller: Caller, others: int) -> No
     with nothing_changes(caller):
         assert caller.call(int(abi.VENDOR_UID), others=others).x[:4] == uid
         assert caller.call(int(abi.FEATURES), others=others).x[:4] == (int(abi.FEATURE_BITS), 0, 0, 0)
-        assert caller.result(int(abi.MMIO_GUARD_ENROLL), others=others) == OK
         assert caller.result(int(abi.SMCCC_VERSION), others=others) == 0x1_0001
         assert caller.call(int(abi.STATUS), others=others).x[:4] == (OK, 1, 1, others)
         entropy.SOURCES.development = True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-from calling_guest import DEVICE, DRAWN, STATES, TABLES_AT, Caller, a_caller, differences, page_of, picture
+from calling_guest import DEVICE, DRAWN, STATES, TABLES_AT, Caller, a_caller, abort, differences, page_of, picture
 from private_world import FIRST, HOST_AT, IPA, ORDINARY, PAGE, SECOND, WRITE, World, a_world
 
 from delphyne.el2.arch.err import Err
@@ -24,7 +24,7 @@ from delphyne.el2.memory.frames import State
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.pages import PoolName
 from delphyne.el2.sealing import records
-from delphyne.lang import Ipa, Pa, u8, u32, u64
+from delphyne.lang import Ipa, Pa, u64
 from delphyne.lang.machine import GuestFault
 
 A, B = HOST_AT + 40 * PAGE, HOST_AT + 41 * PAGE
@@ -45,14 +45,6 @@ def bring(caller: Caller, ipa: int, access: faults.Access = faults.Access.WRITE)
     answer = caller.world.do(protected_faults.bring, caller.seat, Ipa(u64(ipa)), access)
     assert isinstance(answer, protected_faults.Answer)
     return answer.outcome
-
-
-def abort(caller: Caller, ipa: int, store: bool = True) -> int:
-    """The exit code of a guest's access of 8 bytes by x3 that found nothing at its last level."""
-    iss = AbortIss(fsc=u8(7), wnr=store, isv=True, sas=u8(3), srt=u8(3))
-    caller.world.machine.write_register("HPFAR_EL2", ipa >> 8)
-    caller.world.machine.write_register("FAR_EL2", ipa + 8)
-    return int(protected_faults.serve(caller.seat, registers.OWN, Esr(ec=u8(0x24), il=True, iss=u32(int(iss.raw))), False))
 
 
 # --- H8: one frame twice ----------------------------------------------------------------------------------------------------------------------

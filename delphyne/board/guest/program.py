@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Never
 
-from delphyne.board.guest import calls, device, gic, identity, narrow, odd, start, walks
+from delphyne.board.guest import calls, device, devices, gic, identity, narrow, odd, start, walks
 from delphyne.lang import AtomicU64, Enum8, Order, Pa, SysReg, entry, isb, mmio_read64, mmio_write64, u8, u64, wrap_mul, wrap_sub
 
 CNTV_CTL_EL0: Final = SysReg(u64, "CNTV_CTL_EL0", 3, 3, 14, 3, 1)
@@ -108,6 +108,8 @@ class Kind(Enum8):
     """A device's register in big-endian order."""
     IDENTITY = 26
     """The identification registers, shown to the monitor."""
+    DEVICES = 27
+    """What of its devices a guest has mapped, and not (`devices`)."""
 
 
 class Wrong(Enum8):
@@ -316,6 +318,8 @@ def _once(kind: Kind, number: u64, simd: bool, seed: u64) -> Wrong:
         case Kind.IDENTITY:
             identity.show()
             return Wrong.NOTHING
+        case Kind.DEVICES:
+            return _devices(seed)
         case Kind.DEBUG:
             return _debug(simd, seed)
         case Kind.NONE | Kind.CALLS:
@@ -569,6 +573,14 @@ def _walks(seed: u64) -> Wrong:
     wrong = walks.first_wrong(seed)
     if wrong != 0:
         _die(wrong, walks.CAME.load(Order.ACQUIRE), u64(0))
+    return Wrong.NOTHING
+
+
+def _devices(seed: u64) -> Wrong:
+    """The first step of `devices` with another end than it has to have is what the guest dies of."""
+    wrong = devices.first_wrong(seed)
+    if wrong != 0:
+        _die(wrong, devices.CAME.load(Order.ACQUIRE), u64(0))
     return Wrong.NOTHING
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from delphyne.el2.arch.err import Err
 from delphyne.el2.guest import vms
+from delphyne.el2.guest.mmio_guard import MmioGuard
 from delphyne.el2.memory.graveyard import GUESTS_LOCK
 from delphyne.el2.memory.shadow import Shadow
 from delphyne.el2.sealing import aes256, sha256
@@ -40,7 +41,8 @@ class Guard:
     """One protected guest. `committed`: it has been PROTECTED. `leaving`: it is at its end by its own call. `manifest` is EL2's own copy. `segment`
     and `page` say what is measured next, `measured` how many bytes of that page already are (`measuring`), `digest` what was of that segment.
     `private` counts pages that are promised a record. `ended` is how far its pages are given back, `wiped` that its key is gone too, while its VM is
-    not (`ending.wipe_next`). `lent` are the host's pages in its tables while it is MEASURING (`lent`)."""
+    not (`ending.wipe_next`). `lent` are the host's pages in its tables while it is MEASURING (`lent`). `mmio` narrows its
+    MMIO windows."""
 
     used: bool
     committed: bool
@@ -61,6 +63,7 @@ class Guard:
     wiped: bool
     lent: Array[u64, 8]
     lent_count: u64
+    mmio: MmioGuard
 
 
 @struct

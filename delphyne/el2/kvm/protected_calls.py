@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a protected guest asks for by HVC or SMC (docs/guest-abi.md): answered here, passed to the host, or NOT_SUPPORTED.
 
-The host hears of PSCI alone, with x0 to x3. Every argument is the guest's: an address is looked at only where a RAM window has it.
+The host hears of PSCI alone, with x0 to x3. Every argument is the guest's: an address is looked at only where a window has it.
 
-Locks: `frames.LOCK`, HOST_LOCK, GUESTS_LOCK, in this order, for calls about pages; GUESTS_LOCK for CPUs; `drbg.LOCK` for random bytes.
+Locks: `frames.LOCK`, HOST_LOCK, GUESTS_LOCK, in this order, for calls about pages; GUESTS_LOCK for CPUs and for the MMIO guard; `drbg.LOCK`
+for random bytes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Final
 from delphyne.el2.arch import byte_order, psci
 from delphyne.el2.arch.err import Err
 from delphyne.el2.arch.exception import ELR_EL2, Esr, ExceptionClass
-from delphyne.el2.arch.pagetable import PAGE_SIZE
+from delphyne.el2.arch.pagetable import PAGE_SHIFT, PAGE_SIZE
 from delphyne.el2.arch.world import Places
-from delphyne.el2.guest import abi, manifest, private, processors, registers, steps, turns
+from delphyne.el2.guest import abi, manifest, mmio_guard, private, processors, registers, steps, turns
 from delphyne.el2.guest.guards import GUARDS
 from delphyne.el2.guest.manifest import WindowKind
 from delphyne.el2.guest.registers import Expects
@@ -60,6 +61,9 @@ def serve(seat: Seat, places: Places) -> u64:
         return _serve_page(seat, places, function)
     if function == abi.SHARE_RANGE or function == abi.UNSHARE_RANGE:
         return _serve_range(seat, places, function)
+    if function == abi.MMIO_GUARD_ENROLL or function == abi.MMIO_GUARD_MAP or function == abi.MMIO_GUARD_UNMAP:
+        _answer(seat, _guard_devices(seat, function))
+        return GUEST_GOES_ON
     if function == abi.TRNG_RND32 or function == abi.TRNG_RND64:
         guest_random.serve(seat, function == abi.TRNG_RND64)
     else:
@@ -84,10 +88,6 @@ def _describe(seat: Seat, function: u64) -> u64:
     if function == abi.MEMINFO or function == abi.MMIO_GUARD_INFO:
         unused = registers.general(seat.own, u64(1)) | registers.general(seat.own, u64(2)) | registers.general(seat.own, u64(3))
         return PAGE_SIZE if unused == 0 else abi.INVALID
-    if function == abi.MMIO_GUARD_ENROLL:
-        return abi.SUCCESS
-    if function == abi.MMIO_GUARD_MAP or function == abi.MMIO_GUARD_UNMAP:
-        return abi.SUCCESS if _window(seat, registers.general(seat.own, u64(1))) is WindowKind.MMIO else abi.INVALID
     if function == abi.STATUS:
         registers.put_general(seat.own, u64(1), abi.VERSION)
         registers.put_general(seat.own, u64(2), guest_random.status() | 1)
@@ -101,6 +101,21 @@ def _describe(seat: Seat, function: u64) -> u64:
     if function == abi.PROTECT_BEGIN or function == abi.PROTECT_MEASURE or function == abi.PROTECT_COMMIT:
         return abi.DENIED
     return guest_random.describe(seat, function)
+
+
+def _guard_devices(seat: Seat, function: u64) -> u64:
+    """MMIO_GUARD_ENROLL, and MMIO_GUARD_MAP and UNMAP of the page at x1. The result for x0."""
+    address = registers.general(seat.own, u64(1))
+    with GUESTS_LOCK:
+        guard = GUARDS.slots[seat.guard - 1]
+        if function == abi.MMIO_GUARD_ENROLL:
+            mmio_guard.enroll(guard.mmio)
+            return abi.SUCCESS
+        if _window_held(seat, address) is not WindowKind.MMIO:
+            return abi.INVALID
+        page = address >> PAGE_SHIFT
+        done = mmio_guard.map_page(guard.mmio, page) if function == abi.MMIO_GUARD_MAP else mmio_guard.unmap_page(guard.mmio, page)
+    return abi.INVALID if isinstance(done, Err) else abi.SUCCESS
 
 
 def _answer(seat: Seat, x: u64) -> None:

@@ -3,7 +3,7 @@
 
 In a RAM window the host's frame becomes the guest's page (`guest.private`); where the host has none, or one that may not be written, the host hears
 of a data write without a syndrome, whatever the guest did. In an MMIO window the host hears of the access, and no frame is ever taken. Anywhere else
-nobody answers: an external abort in the guest.
+nobody answers: an external abort in the guest. To a guest that has enrolled in the MMIO guard (`mmio_guard`) what it has not mapped is such a place.
 
 Locks: `frames.LOCK`, HOST_LOCK, GUESTS_LOCK, in this order.
 """
@@ -24,11 +24,12 @@ from delphyne.el2.arch.exception import (
     Esr,
     ExceptionClass,
 )
-from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SIZE, Stage2Leaf, level_size
+from delphyne.el2.arch.pagetable import LAST_LEVEL, PAGE_SHIFT, PAGE_SIZE, Stage2Leaf, level_size
 from delphyne.el2.arch.world import Places, answer_word
-from delphyne.el2.guest import guards, manifest, moving, private, steps, vms, whole
+from delphyne.el2.guest import guards, manifest, mmio_guard, moving, private, steps, vms, whole
 from delphyne.el2.guest.guards import GUARDS, Phase
 from delphyne.el2.guest.manifest import WindowKind
+from delphyne.el2.guest.mmio_guard import MmioGuard
 from delphyne.el2.guest.registers import BIG_ENDIAN, OWN, Expects
 from delphyne.el2.guest.steps import Fate
 from delphyne.el2.guest.vms import Vm
@@ -78,7 +79,7 @@ def serve(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -> u64:
         inject.external_abort_to_guest(instruction)
         return GUEST_GOES_ON
     with GUESTS_LOCK:
-        window = _window(seat, page)
+        window = _window(seat, iss, page)
         is_hosts_turn = window is WindowKind.RAM and _is_hosts_turn(seat, page)
     if is_hosts_turn:
         return show_memory(seat, places, page, TRANSLATION_FAULT | u8(LAST_LEVEL))
@@ -94,16 +95,26 @@ def serve(seat: Seat, places: Places, syndrome: Esr, instruction: bool) -> u64:
 
 
 @holds(GUESTS_LOCK)
-def _window(seat: Seat, page: Ipa) -> WindowKind:
-    """In which window the page lies; that of the last one is looked at first."""
+def _window(seat: Seat, iss: AbortIss, page: Ipa) -> WindowKind:
+    """In which window the page lies; that of the last one is looked at first. None, too, for an access that the guest's MMIO guard holds back."""
     if seat.ram_identity == seat.identity and wrap_sub(page.raw, seat.ram_base) < seat.ram_size:
         return WindowKind.RAM
-    found = manifest.window_of(GUARDS.slots[seat.guard - 1].manifest[:], page)
+    guard = GUARDS.slots[seat.guard - 1]
+    found = manifest.window_of(guard.manifest[:], page)
     if found.kind is WindowKind.RAM:
         seat.ram_identity = seat.identity
         seat.ram_base = found.base.raw
         seat.ram_size = found.size
+    elif found.kind is WindowKind.MMIO and guard.mmio.enrolled and not _is_mapped(guard.mmio, iss, page):
+        return WindowKind.NONE
     return found.kind
+
+
+@holds(GUESTS_LOCK)
+def _is_mapped(guard: MmioGuard, iss: AbortIss, page: Ipa) -> bool:
+    """Whether the guest has mapped all that it accesses: what begins near the end of a page may end in the next."""
+    last_byte = page.raw + (FAR_EL2.read() & (PAGE_SIZE - 1)) + (u64(1) << u64(iss.sas)) - 1
+    return mmio_guard.is_mapped(guard, page.raw >> PAGE_SHIFT, last_byte >> PAGE_SHIFT)
 
 
 @holds(GUESTS_LOCK)
