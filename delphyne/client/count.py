@@ -27,8 +27,9 @@ PERF_EVENT_OPEN = 241
 ATTRIBUTE = "<IIQQQQQIIQ"
 """struct perf_event_attr as of its first version: type, size, config, sample_period, sample_type, read_format, flags, wakeup_events, bp_type,
 config1."""
-HARDWARE, INSTRUCTIONS = 0, 1
-PINNED, EXCLUDE_USER, EXCLUDE_KERNEL, EXCLUDE_HYPERVISOR = 1 << 2, 1 << 4, 1 << 5, 1 << 6
+HARDWARE, CYCLES, INSTRUCTIONS = 0, 0, 1
+"""The type of the event, and two events of it."""
+PINNED, EXCLUDE_USER, EXCLUDE_KERNEL, EXCLUDE_HYPERVISOR, EXCLUDE_HOST = 1 << 2, 1 << 4, 1 << 5, 1 << 6, 1 << 19
 CLOSE_ON_EXEC = 8
 LEVELS = {
     "all": 0,
@@ -40,21 +41,21 @@ LEVELS = {
 
 
 class Counter:
-    """Instructions of CPU 0, or of one process, at some levels, from now on."""
+    """An event, of CPU `cpu` or of one process there, at some levels, from now on."""
 
-    def __init__(self, excluded: int, process: int = -1) -> None:
-        attribute = struct.pack(ATTRIBUTE, HARDWARE, struct.calcsize(ATTRIBUTE), INSTRUCTIONS, 0, 0, 0, PINNED | excluded, 0, 0, 0)
+    def __init__(self, excluded: int, process: int = -1, *, event: int = INSTRUCTIONS, cpu: int = 0) -> None:
+        attribute = struct.pack(ATTRIBUTE, HARDWARE, struct.calcsize(ATTRIBUTE), event, 0, 0, 0, PINNED | excluded, 0, 0, 0)
         library = ctypes.CDLL(None, use_errno=True)
-        self.fd = library.syscall(PERF_EVENT_OPEN, attribute, process, 0, -1, CLOSE_ON_EXEC)
+        self.fd = library.syscall(PERF_EVENT_OPEN, attribute, process, cpu, -1, CLOSE_ON_EXEC)
         if self.fd < 0:
             code = ctypes.get_errno()
-            raise OSError(code, f"this kernel gives no counter of instructions: {os.strerror(code)}")
+            raise OSError(code, f"this kernel gives no such counter: {os.strerror(code)}")
 
     def read(self) -> int:
         """The count. RuntimeError where the counter did not run all the time."""
         data = os.read(self.fd, 8)
         if len(data) != 8:
-            raise RuntimeError("the counter of instructions was taken away")
+            raise RuntimeError("the counter was taken away")
         return int.from_bytes(data, "little")
 
 

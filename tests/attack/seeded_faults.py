@@ -26,6 +26,7 @@ COUNTERS = f"{ROOT_OF_HOST}::test_no_counter_goes_back[6.1]"
 ODD = "tests/attack/test_guest_call_attacks.py::test_odd_instructions_and_tables_come_to_an_end[6.1-cortex-a57]"
 MANIFESTS = "tests/attack/test_hostile_monitor.py::test_no_manifest_but_a_sound_one_protects"
 EMULATED = "tests/attack/test_vcpu_attacks.py::test_a_register_that_the_host_emulates_is_the_only_one_it_sees"
+COUNTED = "tests/attack/test_counted_guests.py::test_a_host_counts_nothing_of_a_protected_guest[6.1]"
 FAILED = 1
 """pytest's exit code where tests ran and some failed."""
 
@@ -179,6 +180,10 @@ FAULTS = (
         "the host sees a register that it is to fill", "kvm/protected_exits.py",
         "    if not iss.read:\n        stage.show_general(seat, places, u64(iss.rt))\n",
         "    stage.show_general(seat, places, u64(iss.rt))\n", EMULATED,
+    ),
+    Fault(
+        "the host's counters go on in a protected guest", "kvm/protected_run.py", "PMCR_EL0.write(seat.pmcr & ~PMCR_ENABLE)",
+        "PMCR_EL0.write(seat.pmcr)", COUNTED,
     ),
 )
 

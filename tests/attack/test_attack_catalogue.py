@@ -47,8 +47,8 @@ def test_the_list_is_for_people_and_programs() -> None:
 
 def test_only_machines_under_attack_are_run() -> None:
     names = (
-        "test_boot_attacks", "test_damaged_boots", "test_device_attacks", "test_given_frames", "test_guest_attacks", "test_guest_call_attacks",
-        "test_guest_ends", "test_host_ends", "test_host_processors", "test_host_storms", "test_hostile_monitor", "test_hostile_pages",
-        "test_private_frames", "test_protected_attacks", "test_vcpu_attacks",
+        "test_boot_attacks", "test_counted_guests", "test_damaged_boots", "test_device_attacks", "test_given_frames", "test_guest_attacks",
+        "test_guest_call_attacks", "test_guest_ends", "test_host_ends", "test_host_processors", "test_host_storms", "test_hostile_monitor",
+        "test_hostile_pages", "test_private_frames", "test_protected_attacks", "test_vcpu_attacks",
     )  # fmt: skip
     assert files() == [f"tests/attack/{name}.py" for name in names]
