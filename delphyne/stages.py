@@ -71,8 +71,8 @@ NIGHTLY = (
     Stage("storm on a protected guest", _python("-m", "delphyne.cli", "soak", "--count", "1000000"), 11000),
     Stage("fuzzer", _python("-m", "delphyne.cli", "fuzz", "--count", "20000"), 14400),
 )
-"""Every slow test belongs to just one of the stages called long (tests/test_stages.py). The stress has the machine to itself: a host whose two CPUs
-share one processor for long warns of lockups."""
+"""Every slow test belongs to just one of the stages called long (tests/test_stages.py). The stress has the machine to itself, as kernels'
+watchdogs count real seconds."""
 
 
 class StageError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from delphyne.board.guest import calls, device, gic, start
+from delphyne.board.guest import calls, device, gic, start, walks
 from delphyne.lang import AtomicU64, Order, Pa, u64
 
 PAGE: Final = u64(4096)
@@ -19,11 +19,6 @@ MAP: Final = u64(0xC600_0007)
 UNMAP: Final = u64(0xC600_0008)
 IN_RAM: Final = Pa(u64(0x8800_0000))
 NOWHERE: Final = Pa(u64(0x0B00_0000))
-DATA_ABORT: Final = u64(0x25)
-EC_SHIFT: Final = u64(26)
-STATUS: Final = u64(0x3F)
-EXTERNAL_ABORT: Final = u64(0x10)
-"""Fault status of what nobody answers."""
 
 CAME: Final = AtomicU64()
 """What came of the step that was wrong."""
@@ -69,4 +64,4 @@ def _is_out_of_reach(at: Pa) -> bool:
     """A load there is an external abort."""
     came = start.try_load(at.raw)
     CAME.store(came, Order.RELEASE)
-    return came >> EC_SHIFT == DATA_ABORT and came & STATUS == EXTERNAL_ABORT
+    return came >> walks.EC_SHIFT == walks.DATA_ABORT and came & walks.STATUS == walks.EXTERNAL_ABORT
