@@ -162,6 +162,8 @@ def create(given: Given) -> None:
     was = [term(pool.slots[u64(number)].identity) for number in range(first)]
     if first < LIMIT:
         pool.slots[u64(first)].version = given.u64("version of somebody before")
+        pool.slots[u64(first)].mmio.enrolled = given.boolean("somebody before had enrolled")
+        pool.slots[u64(first)].mmio.count = given.u64("ranges of somebody before")
     given.replace(books.all, pool)
     with GUESTS_LOCK:
         made = guards.create(books.number)
@@ -181,6 +183,7 @@ def create(given: Given) -> None:
     given.require(guard.used and guard.phase is Phase.MEASURING and not guard.committed, "which is in use from now on")
     given.require(term(guard.vm) == term(books.number), "the VM's")
     given.require(z3.And(term(guard.version) == 0, term(guard.private) == 0), "with nothing of its own yet")
+    given.require(z3.And(term(guard.mmio.count) == 0, not guard.mmio.enrolled), "and its windows as they are")
     given.require(term(books.vm.guard) == first + 1, "the VM names it")
     given.require(term(books.vms.ordinary) == term(books.ordinary) & ~(z3.BitVecVal(1, 64) << term(books.number)), "and is no ordinary one")
     for name in ("OFFSETS", "SEEN", "RUNS"):
