@@ -12,7 +12,7 @@ from delphyne.board.host import Host
 from delphyne.board.vmm import Guest
 from delphyne.compiler.back.image import Built
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = pytest.mark.system
 
 SECONDS = 3
 CYCLES = SECONDS * 1_000_000_000
