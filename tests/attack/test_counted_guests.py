@@ -29,7 +29,7 @@ def counted(host: HostSession, shape: Guest) -> dict[str, int]:
     return {kind: int(number) for kind, number in map(str.split, said.splitlines())}
 
 
-@pytest.mark.parametrize("kernel", ["6.1"])
+@pytest.mark.parametrize("kernel", ["6.1", pytest.param("6.12", marks=pytest.mark.slow)])
 def test_a_host_counts_nothing_of_a_protected_guest(built: Built, kernel: str) -> None:
     """H29: a counter of guests alone stays at zero, and one of user programs has the host's own."""
     ordinary = Guest(kernel, 128, 1)

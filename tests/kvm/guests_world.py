@@ -57,8 +57,8 @@ LENGTHS = {
 SIZES = {Subject.VCPU: 4096, Subject.MMU: 512, Subject.ARCH: 1024, Subject.VGIC: 512}
 
 
-def a_layout() -> Layout:
-    """A kernel's layout in which no two members overlap."""
+def a_layout(pmu: int = 8) -> Layout:
+    """A kernel's layout in which no two members overlap. Each member of struct kvm_pmu_events has `pmu` bytes."""
     made = Layout()
     ends = dict.fromkeys(SIZES, 64)
     for number in range(int(FIELDS)):
@@ -69,6 +69,7 @@ def a_layout() -> Layout:
         made.offsets[number] = u32(ends[subject])
         ends[subject] += (LENGTHS.get(one, 8) + 15) // 16 * 16
         assert ends[subject] <= SIZES[subject]
+    made.offsets[Field.VCPU_PMU_GUEST.value] = u32(int(made.offsets[Field.VCPU_PMU_HOST.value]) + pmu)
     made.offsets[Field.VCPU_HOST_FP.value] = ABSENT
     for subject, size in SIZES.items():
         made.sizes[subject.value] = u32(size)
@@ -146,10 +147,12 @@ class HostVm:
 class World:
     """Everything. Lives inside `with machine`."""
 
-    def __init__(self, machine: Machine, guests: int = 24, guest_starts: int = 3, starts: int = 2, hardware_access: bool = False) -> None:
+    def __init__(
+        self, machine: Machine, guests: int = 24, guest_starts: int = 3, starts: int = 2, hardware_access: bool = False, pmu: int = 8
+    ) -> None:
         self.machine = machine
         self.hardware_access = hardware_access
-        self.layout = a_layout()
+        self.layout = a_layout(pmu)
         self.free: list[int] = []
         self.next = HOST_AT
         self.next_vmid = 0x101

@@ -52,7 +52,10 @@ class Places:
     hcr: u64
     mdcr: u64
     hw_mmu: u64
-    pmu_events: u64
+    pmu_host: u64
+    pmu_guest: u64
+    pmu_counters: u64
+    """No place: the bits that each of the two before it has."""
     iflags: u64
     cflags: u64
     gic_hcr: u64
@@ -110,8 +113,9 @@ class Asked:
     hcr: u64
     mdcr: u64
     hw_mmu: u64
-    pmu_events: u64
-    """struct kvm_pmu_events: counters of the host's in the low word, of its guests' in the high one."""
+    pmu_host: u64
+    """struct kvm_pmu_events, a bit for each counter: those that count for the host alone, and those for its guests alone."""
+    pmu_guest: u64
     iflags: u64
     cflags: u64
     gic_hcr: u64

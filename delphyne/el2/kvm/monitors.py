@@ -39,7 +39,6 @@ USER_ALL: Final = u64(0xF)
 """PMUSERENR_EL0: nothing traps to EL1, so that MDCR_EL2 traps it to EL2."""
 BUFFER_ENABLED: Final = u64(1)
 """PMBLIMITR_EL1.E and TRBLIMITR_EL1.E."""
-WORD: Final = u64(0xFFFF_FFFF)
 
 
 def enter(seat: Seat) -> None:
@@ -49,18 +48,18 @@ def enter(seat: Seat) -> None:
     PMSELR_EL0.write(u64(0))
     seat.pmuserenr = PMUSERENR_EL0.read()
     PMUSERENR_EL0.write(USER_ALL)
-    if seat.asked.pmu_events != 0:
-        PMCNTENCLR_EL0.write(seat.asked.pmu_events & WORD)
-        PMCNTENSET_EL0.write(seat.asked.pmu_events >> 32)
+    if seat.asked.pmu_host | seat.asked.pmu_guest != 0:
+        PMCNTENCLR_EL0.write(seat.asked.pmu_host)
+        PMCNTENSET_EL0.write(seat.asked.pmu_guest)
 
 
 def leave(seat: Seat) -> None:
     """And the other way."""
     if not seat.abilities.pmu:
         return
-    if seat.asked.pmu_events != 0:
-        PMCNTENCLR_EL0.write(seat.asked.pmu_events >> 32)
-        PMCNTENSET_EL0.write(seat.asked.pmu_events & WORD)
+    if seat.asked.pmu_host | seat.asked.pmu_guest != 0:
+        PMCNTENCLR_EL0.write(seat.asked.pmu_guest)
+        PMCNTENSET_EL0.write(seat.asked.pmu_host)
     PMUSERENR_EL0.write(seat.pmuserenr)
 
 

@@ -50,7 +50,7 @@ class Field(Enum16):
     VCPU_IFLAGS = 21
     VCPU_DEBUG_PTR = 22
     VCPU_VGIC = 23
-    VCPU_PMU_EVENTS = 24
+    VCPU_PMU_HOST = 24
     VCPU_TARGET = 25
     VCPU_FEATURES = 26
     VCPU_VSESR = 27
@@ -72,6 +72,7 @@ class Field(Enum16):
     ARCH_CTR = 43
     ARCH_POFFSET = 44
     VCPU_HOST_FP = 45
+    VCPU_PMU_GUEST = 46
 
 
 class Call(Enum8):
@@ -179,7 +180,7 @@ _FIELDS: Final[tuple[tuple[Field, Subject, str, bool], ...]] = (
     (Field.VCPU_IFLAGS, Subject.VCPU, "arch.iflags", True),
     (Field.VCPU_DEBUG_PTR, Subject.VCPU, "arch.debug_ptr", True),
     (Field.VCPU_VGIC, Subject.VCPU, "arch.vgic_cpu.vgic_v3", True),
-    (Field.VCPU_PMU_EVENTS, Subject.VCPU, "arch.pmu.events", True),
+    (Field.VCPU_PMU_HOST, Subject.VCPU, "arch.pmu.events.events_host", True),
     (Field.VCPU_TARGET, Subject.VCPU, "arch.target", False),
     (Field.VCPU_FEATURES, Subject.VCPU, "arch.features", False),
     (Field.VCPU_VSESR, Subject.VCPU, "arch.vsesr_el2", True),
@@ -201,8 +202,10 @@ _FIELDS: Final[tuple[tuple[Field, Subject, str, bool], ...]] = (
     (Field.ARCH_CTR, Subject.ARCH, "ctr_el0", False),
     (Field.ARCH_POFFSET, Subject.ARCH, "timer_data.poffset", False),
     (Field.VCPU_HOST_FP, Subject.VCPU, "arch.host_fpsimd_state", False),
+    (Field.VCPU_PMU_GUEST, Subject.VCPU, "arch.pmu.events.events_guest", True),
 )
-"""Field, structure, path of the member, and whether EL2 cannot do without it."""
+"""In the order of `Field`: field, structure, path of the member, and whether EL2 cannot do without it."""
+assert [field for field, _, _, _ in _FIELDS] == list(Field)
 _CALLS: Final = (
     "__kvm_get_mdcr_el2",
     "__kvm_enable_ssbs",

@@ -21,6 +21,8 @@ PSTATE_AT: Final = u64(8 * 33)
 """In struct user_pt_regs, behind x0 to x30 and SP_EL0."""
 LIST_REGISTERS_BYTES: Final = u64(8 * 16)
 PRIORITIES_BYTES: Final = u64(4 * 4)
+FIRST_COUNTERS: Final = u64(0xFFFF_FFFF)
+ALL_COUNTERS: Final = u64(0xFFFF_FFFF_FFFF_FFFF)
 SPARE: Final = u64(0)
 """Where registers lie that a kernel does not keep: nowhere that they are moved to, because such a kernel never asks for them."""
 
@@ -62,7 +64,9 @@ def _fill_controls(found: Layout, size: u64, places: Places) -> None | Err:
     places.hcr = _member(found, Field.VCPU_HCR)
     places.mdcr = _member(found, Field.VCPU_MDCR)
     places.hw_mmu = _member(found, Field.VCPU_HW_MMU)
-    places.pmu_events = _member(found, Field.VCPU_PMU_EVENTS)
+    places.pmu_host = _member(found, Field.VCPU_PMU_HOST)
+    places.pmu_guest = _member(found, Field.VCPU_PMU_GUEST)
+    places.pmu_counters = _counters(places.pmu_host, places.pmu_guest)
     places.iflags = _member(found, Field.VCPU_IFLAGS)
     places.cflags = _member(found, Field.VCPU_CFLAGS)
     places.fault_esr = _member(found, Field.VCPU_FAULT_ESR)
@@ -76,7 +80,8 @@ def _fill_controls(found: Layout, size: u64, places: Places) -> None | Err:
     places.spsr_fiq = _member(found, Field.VCPU_SPSR_FIQ)
     words = (
         _fits(places.hcr, u64(8), size) and _fits(places.mdcr, u64(8), size) and _fits(places.hw_mmu, u64(8), size)
-        and _fits(places.pmu_events, u64(8), size) and _fits(places.vsesr, u64(8), size) and _fits(places.fault_disr, u64(8), size)
+        and _fits(places.pmu_host, u64(8), size) and _fits(places.pmu_guest, u64(8), size) and _fits(places.vsesr, u64(8), size)
+        and _fits(places.fault_disr, u64(8), size)
     )
     faults = _fits(places.fault_esr, u64(8), size) and _fits(places.fault_far, u64(8), size) and _fits(places.fault_hpfar, u64(8), size)
     saved = (
@@ -172,6 +177,12 @@ def _fill_keys(found: Layout, places: Places) -> None:
 def _member(found: Layout, field: Field) -> u64:
     """Offset of a member; ABSENT, which is in no structure, where the kernel does not have it."""
     return u64(layout.offset(found, field))
+
+
+def _counters(host: u64, guest: u64) -> u64:
+    """The bits of each member of struct kvm_pmu_events, by where they lie: 6.12 has 64, the last of them for the counter of instructions
+    (FEAT_PMUv3_ICNTR); 6.1 has 32, and both in one doubleword."""
+    return ALL_COUNTERS if guest - host == 8 else FIRST_COUNTERS
 
 
 def _register(found: Layout, register: Register) -> u64:
