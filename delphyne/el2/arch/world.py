@@ -53,6 +53,7 @@ class Places:
     mdcr: u64
     hw_mmu: u64
     pmu_host: u64
+    """struct kvm_pmu_events, a bit for each counter: those that count for the host alone, and those for its guests alone."""
     pmu_guest: u64
     pmu_counters: u64
     """No place: the bits that each of the two before it has."""
@@ -113,9 +114,6 @@ class Asked:
     hcr: u64
     mdcr: u64
     hw_mmu: u64
-    pmu_host: u64
-    """struct kvm_pmu_events, a bit for each counter: those that count for the host alone, and those for its guests alone."""
-    pmu_guest: u64
     iflags: u64
     cflags: u64
     gic_hcr: u64

@@ -1070,14 +1070,6 @@ function ask
         ldr     x4, [x1, #PLACES_hw_mmu]
         ldr     x6, [x0, x4]
         str     x6, [x2, #ASKED_hw_mmu]
-        places_in_a_row pmu_host, pmu_guest
-        ldp     x4, x5, [x1, #PLACES_pmu_host]
-        ldr     x8, [x1, #PLACES_pmu_counters]
-        ldr     x6, [x0, x4]
-        ldr     x7, [x0, x5]
-        and     x6, x6, x8
-        and     x7, x7, x8
-        stp     x6, x7, [x2, #ASKED_pmu_host]
         ask_pair iflags, cflags, ldrb
         places_in_a_row gic_hcr, gic_sre
         ldp     x4, x5, [x1, #PLACES_gic_hcr]

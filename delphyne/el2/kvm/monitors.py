@@ -41,25 +41,27 @@ BUFFER_ENABLED: Final = u64(1)
 """PMBLIMITR_EL1.E and TRBLIMITR_EL1.E."""
 
 
-def enter(seat: Seat) -> None:
+def enter(seat: Seat, places: Places) -> None:
     """Counters that are to count for the guest instead of the host; and accesses of EL0 to them come to EL2."""
     if not seat.abilities.pmu:
         return
     PMSELR_EL0.write(u64(0))
     seat.pmuserenr = PMUSERENR_EL0.read()
     PMUSERENR_EL0.write(USER_ALL)
-    if seat.asked.pmu_host | seat.asked.pmu_guest != 0:
-        PMCNTENCLR_EL0.write(seat.asked.pmu_host)
-        PMCNTENSET_EL0.write(seat.asked.pmu_guest)
+    seat.host_counters = asked_word(seat.at, places.pmu_host) & places.pmu_counters
+    seat.guest_counters = asked_word(seat.at, places.pmu_guest) & places.pmu_counters
+    if seat.host_counters | seat.guest_counters != 0:
+        PMCNTENCLR_EL0.write(seat.host_counters)
+        PMCNTENSET_EL0.write(seat.guest_counters)
 
 
 def leave(seat: Seat) -> None:
     """And the other way."""
     if not seat.abilities.pmu:
         return
-    if seat.asked.pmu_host | seat.asked.pmu_guest != 0:
-        PMCNTENCLR_EL0.write(seat.asked.pmu_guest)
-        PMCNTENSET_EL0.write(seat.asked.pmu_host)
+    if seat.host_counters | seat.guest_counters != 0:
+        PMCNTENCLR_EL0.write(seat.guest_counters)
+        PMCNTENSET_EL0.write(seat.host_counters)
     PMUSERENR_EL0.write(seat.pmuserenr)
 
 

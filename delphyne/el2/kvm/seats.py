@@ -101,6 +101,9 @@ class Seat:
     """The host's PMSCR_EL1 and TRFCR_EL1 while a guest runs, 0 where its buffers are off."""
     trfcr: u64
     pmuserenr: u64
+    host_counters: u64
+    """Counters that count for the host alone while it runs, and those for its guests alone, a bit for each."""
+    guest_counters: u64
     guard: u64
     """The number of the guard, plus one, where the VM is becoming protected or is; 0 for an ordinary one."""
     identity: u64

@@ -142,7 +142,7 @@ def _load(seat: Seat, places: Places, hcr: Hcr) -> None:
         registers32_load(seat.at, places)
     to_guest(seat.at, places, world)
     trapping.enter(seat)
-    monitors.enter(seat)
+    monitors.enter(seat, places)
     if hcr.apk:
         keys_of_host(seat.keys, True)
         keys_of_guest(seat.at, places, False)

@@ -44,8 +44,6 @@ ASKED_BYTES = {"iflags": 1, "cflags": 1, "gic_hcr": 4, "gic_sre": 4, "used_lrs":
 """Fields of Asked that are narrower than 64 bits in memory."""
 OF_MMU = ("mmu_pgd", "mmu_vmid")
 """Fields of Asked that lie in the kernel's kvm_s2_mmu."""
-OF_PMU = ("pmu_host", "pmu_guest")
-"""Fields of Asked that have the bits of Places.pmu_counters."""
 DEBUG_ROWS = ("DBGBCR", "DBGBVR", "DBGWCR", "DBGWVR")
 DEBUG_LIMIT = 16
 HSTR_T15 = 1 << 15
@@ -103,8 +101,7 @@ def _untrapped(trap: int, what: str) -> None:
 def ask(base: int, places: Any, asked: Any, mmu: int) -> None:
     """Every field of `asked`."""
     for name in type(asked).__annotations__:
-        value = load((mmu if name in OF_MMU else base) + int(getattr(places, name)), ASKED_BYTES.get(name, 8))
-        _set(asked, name, value & int(places.pmu_counters) if name in OF_PMU else value)
+        _set(asked, name, load((mmu if name in OF_MMU else base) + int(getattr(places, name)), ASKED_BYTES.get(name, 8)))
 
 
 def to_guest(base: int, places: Any, world: Any) -> None:
