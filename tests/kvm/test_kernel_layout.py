@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from btf_writer import Writer, image
+from guests_world import a_layout
 
 from delphyne.el2.arch.err import Err
+from delphyne.el2.arch.world import Places
 from delphyne.el2.kvm import layout as layouts
-from delphyne.el2.kvm import names
+from delphyne.el2.kvm import names, places
 from delphyne.el2.kvm.layout import Layout
 from delphyne.el2.kvm.names import Call, Field, Register, Subject
 from delphyne.kernel import profile
@@ -159,3 +161,11 @@ def test_what_is_no_kernel_is_refused_in_one_line(data: bytes, words: str, tmp_p
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("host", "guest", "counters"), [(64, 72, 64), (64, 68, 32), (72, 64, 32), (64, 64, 32)])
+def test_members_of_counters_may_stand_in_any_order(host: int, guest: int, counters: int) -> None:
+    made, placed = a_layout(), Places()
+    made.offsets[u64(Field.VCPU_PMU_HOST.raw)], made.offsets[u64(Field.VCPU_PMU_GUEST.raw)] = u32(host), u32(guest)
+    assert places.fill(made, placed) is None
+    assert (placed.pmu_host, placed.pmu_guest, placed.pmu_counters) == (host, guest, (1 << counters) - 1)

@@ -182,7 +182,7 @@ def _member(found: Layout, field: Field) -> u64:
 def _counters(host: u64, guest: u64) -> u64:
     """The bits of each member of struct kvm_pmu_events, by where they lie: 6.12 has 64, the last of them for the counter of instructions
     (FEAT_PMUv3_ICNTR); 6.1 has 32, and both in one doubleword."""
-    return ALL_COUNTERS if guest - host == 8 else FIRST_COUNTERS
+    return ALL_COUNTERS if guest == host + 8 else FIRST_COUNTERS
 
 
 def _register(found: Layout, register: Register) -> u64:
