@@ -351,7 +351,7 @@ class RecordBacking:
     def store(self, name: str, value: Any) -> None:
         """Change a field."""
         cells = self.records.fields[name]
-        cells.store(self.at, integer(term(value), cells.cls))
+        cells.store(self.at, cells.cls(int(value)) if isinstance(value, bool) else integer(term(value), cells.cls))
 
 
 class Only:
