@@ -28,7 +28,8 @@ MOVED = {name: 8 for name, _ in (*switch.SHARED, *switch.ALONE, *switch.ONLY32, 
 ASKED = {name: switch.ASKED_BYTES.get(name, 8) for name in Asked.__annotations__}
 SINGLE = {
     "pmu_host": 8, "pmu_guest": 8, "mpidr": 8, "fault_esr": 8, "fault_far": 8, "fault_hpfar": 8, "fault_disr": 8, "vsesr": 8, "disr": 8,
-    "mdccint": 8, "debug_ptr": 8, "zcr": 8, "gic_vmcr": 4, "gic_ap0r": 4 * 4, "gic_ap1r": 4 * 4, "list_registers": 16 * 8, "regs": 34 * 8, "fp": 32 * 16 + 2 * 4,
+    "mdccint": 8, "debug_ptr": 8, "zcr": 8, "gic_vmcr": 4, "gic_ap0r": 4 * 4, "gic_ap1r": 4 * 4,
+    "list_registers": 16 * 8, "regs": 34 * 8, "fp": 32 * 16 + 2 * 4,
 }  # fmt: skip
 """What EL2 reads and writes by `asked_word` and its like, and arrays at their longest."""
 WIDTHS = {**MOVED, **ASKED, **SINGLE}
