@@ -88,3 +88,14 @@ def is_identification(given: Given) -> None:
     given.outcome("identification" if found else "another")
     named = z3.And(term(iss.op0) == 3, term(iss.op1) == 0, term(iss.crn) == 0, z3.ULE(1, term(iss.crm)), z3.ULE(term(iss.crm), 7))
     given.require(named == found, "by its name")
+
+
+@theorem(identity._fields)
+def fields(given: Given) -> None:
+    """A list of fields is all four bits of each of them, and no other bit: what is not listed stays hidden."""
+    first, second = (int(given.one_of(name, tuple(range(0, 64, 4)))) for name in ("first", "second"))
+    given.assume(first < second)
+    mask, bit = term(identity._fields(first, second)), given.word("bit", 64)
+    given.assume(z3.ULT(bit, 64))
+    within = z3.Or([z3.And(z3.UGE(bit, lowest), z3.ULE(bit, lowest + 3)) for lowest in (first, second)])
+    given.require(((mask >> bit) & 1 == 1) == within, "exactly those bits")
