@@ -177,6 +177,23 @@ def test_a_cpu_that_has_begun_was_turned_on_whatever_the_host_says(exits: Exits)
             assert PROCESSORS[turned].power is (Power.ON if has_begun else Power.OFF)
 
 
+def test_cpus_that_a_guest_has_not_got_take_no_room_from_others(exits: Exits) -> None:
+    """Its host refuses each of them. One that a vCPU plays already is remembered."""
+    for number in range(1, 2 * int(registers.LIMIT)):
+        with GUESTS_LOCK:
+            turned = processors.turn_on(GUARD, u64(number), u64(0x8000), u64(7), False)
+            assert isinstance(turned, u64)
+        exits.show(ExceptionClass.HVC64, 0, Expects.POWER_ON, int(turned))
+        exits.take(0)
+        assert exits.general[0] == HOST_X
+    with GUESTS_LOCK:
+        turned = processors.turn_on(GUARD, u64(1), u64(0x8000), u64(7), False)
+        assert isinstance(turned, u64)
+        assert processors.bind(GUARD, u64(1), u64(0x4000)) == turned
+        assert processors.undo_turn_on(turned)
+        assert processors.of_mpidr(GUARD, u64(1)) == turned
+
+
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_a_cpu_begins_in_the_order_of_bytes_of_its_caller(exits: Exits, big_endian: bool) -> None:
     """And one that is turned on again in that of its next caller."""

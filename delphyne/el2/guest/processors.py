@@ -115,12 +115,16 @@ def turn_on(guard: u64, mpidr: u64, entry: u64, context: u64, big_endian: bool) 
 
 @holds(GUESTS_LOCK)
 def undo_turn_on(number: u64) -> bool:
-    """The host says that it did not do it: the processor stays OFF. False where that is a lie: the processor has begun."""
+    """The host says that it did not do it: the processor stays OFF. False where that is a lie: the processor has begun.
+
+    One that no `kvm_vcpu` plays is forgotten: a guest that names CPUs which it has not got leaves room for others."""
     if number >= registers.LIMIT:
         return True
-    if PROCESSORS[number].power is Power.STARTING:
-        PROCESSORS[number].power = Power.OFF
-    return PROCESSORS[number].power is Power.OFF
+    processor = PROCESSORS[number]
+    if processor.power is Power.STARTING:
+        processor.power = Power.OFF
+        processor.used = processor.address != 0
+    return processor.power is Power.OFF
 
 
 @holds(GUESTS_LOCK)

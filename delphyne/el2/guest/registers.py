@@ -58,7 +58,7 @@ assert int(OWN.mpidr) + 8 <= int(RUNNING)
 
 RESET_PSTATE: Final = u64(0x3C5)
 """EL1h, everything masked (Arm ARM D1.5)."""
-RESET_SCTLR: Final = u64(0x30C5_0830 | 1 << 29 | 1 << 28)
+RESET_SCTLR: Final = u64(0x30D5_0830)
 """SCTLR_EL1 with MMU and caches off, little-endian, what was RES1 in ARMv8.0 set."""
 SCTLR_EE: Final = u64(1 << 25)
 MPIDR_RES1: Final = u64(1 << 31)

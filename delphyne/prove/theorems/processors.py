@@ -201,7 +201,8 @@ def turn_on(given: Given) -> None:
 
 @about(processors.undo_turn_on, outcomes=("undone", "off already", "a lie", "none"))
 def undo_turn_on(given: Given) -> None:
-    """Whatever the host says, a CPU that has begun stays on, and it is told; one that has not is off. Nothing else changes."""
+    """Whatever the host says, a CPU that has begun stays on, and it is told; one that has not is off, and its place is free where nobody plays it.
+    Nothing else changes."""
     pool, number = Pool(given), given.u64("number")
     with GUESTS_LOCK:
         is_off = processors.undo_turn_on(number)
@@ -214,7 +215,7 @@ def undo_turn_on(given: Given) -> None:
     if given.holds(power == STARTING):
         given.outcome("undone")
         given.require(is_off, "it does not begin")
-        pool.requires(number, power=u8(OFF))
+        pool.requires(number, power=u8(OFF), used=u8(1) if given.holds(pool.was("address", number) != 0) else u8(0))
         return
     given.outcome("off already" if is_off else "a lie")
     given.require((power == OFF) == is_off, "false exactly of one that has begun")

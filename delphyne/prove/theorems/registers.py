@@ -160,7 +160,7 @@ def reset(given: Given) -> None:
     given.require(sctlr & (1 << 12 | 1 << 2 | 1) == 0, "MMU, data and instruction caches are off")
     given.require(sctlr & (1 << 24) == 0, "EL0 is little-endian")
     given.require((sctlr & (1 << 25) != 0) == big_endian, "EL1 as its caller")
-    res1 = 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 11
+    res1 = 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 20 | 1 << 11
     given.require(sctlr & res1 == res1, "what was RES1 in ARMv8.0")
     given.require(found[int(registers.RUNNING)] == 1, "it is on")
 
