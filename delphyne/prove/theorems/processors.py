@@ -222,7 +222,7 @@ def undo_turn_on(given: Given) -> None:
     pool.requires_nothing()
 
 
-@about(processors.turn_off, assumes=("registers.base_of",), bounds=("processors.turn_off: a CPU that runs, and so has a number",))
+@about(processors.turn_off, assumes=("registers.apart",), bounds=("processors.turn_off: a CPU that runs, and so has a number",))
 def turn_off(given: Given) -> None:
     """The CPU is off, and its word that says so is the only one that changes."""
     pool, number, base = Pool(given), given.u64("number"), Pa(given.u64("base"))
