@@ -39,7 +39,7 @@ QUICK = (
     Stage("types", _python("-m", "mypy"), 240),
     Stage("subset", _python("-m", "delphyne.cli", "check"), 120),
     Stage("rings 1 and 3: CPython, the simulated machine, differential", _python("-m", "pytest", "-n", "2", "-m", "not slow and not system"), 900),
-    Stage("ring 2: proofs", _python("-m", "delphyne.cli", "prove"), 900),
+    Stage("ring 2: proofs", _python("-m", "delphyne.cli", "prove"), 1200),
     Stage("packages for ring 4 (the last that needs the network)", _python("-m", "delphyne.cli", "hostimage"), 900),
     Stage("ring 4: machines in QEMU", _python("-m", "pytest", "-n", "2", "-m", "system and not slow"), 3000),
 )
