@@ -62,11 +62,12 @@ SELECTION: tuple[tuple[On, tuple[Shape, ...]], ...] = (
 """For the test command."""
 
 HOSTS = tuple(On(kernel, cpu, gic) for kernel, cpu, gic in itertools.product(KERNELS, PROCESSORS, (2, 3)))
-SHAPES = tuple(
-    Shape(Guest(kernel, memory, cpus, transport=transport, backing=backing), huge=huge)
-    for kernel, (cpus, memory), transport, (backing, huge) in itertools.product(
-        KERNELS, ((1, 128), (2, 512), (4, 4096)), ("mmio", "pci"), (("", True), ("", False), ("memfd", True), ("hugetlbfs", True))
+SHAPES = {
+    f"{kernel}-{cpus}cpu-{memory}m": tuple(
+        Shape(Guest(kernel, memory, cpus, transport=transport, backing=backing), huge=huge)
+        for transport, (backing, huge) in itertools.product(("mmio", "pci"), (("", True), ("", False), ("memfd", True), ("hugetlbfs", True)))
+        if not (backing == "hugetlbfs" and memory > 512)  # a host of 2 GiB has no 4 GiB of huge pages
     )
-    if not (backing == "hugetlbfs" and memory > 512)  # a host of 2 GiB has no 4 GiB of huge pages
-)
-"""For `make nightly`: every shape on every host."""
+    for kernel, (cpus, memory) in itertools.product(KERNELS, ((1, 128), (2, 512), (4, 4096)))
+}
+"""For `make nightly`: every shape on every host, those of one kernel and size together."""

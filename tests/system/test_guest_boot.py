@@ -70,6 +70,7 @@ def test_guests_of_the_selection(image: Path, way: str, on: On, shapes: tuple[Sh
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("on", HOSTS, ids=str)
-def test_the_whole_product_of_guests(image: Path, on: On) -> None:
-    _boot_all(image, "delphyne", on, SHAPES)
+def test_the_whole_product_of_guests(image: Path, on: On, shapes: tuple[Shape, ...]) -> None:
+    _boot_all(image, "delphyne", on, shapes)
